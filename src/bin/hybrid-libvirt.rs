@@ -1,0 +1,3 @@
+//! The helper that links libvirt.
+
+fn main() {}

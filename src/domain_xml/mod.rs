@@ -1,0 +1,1 @@
+//! Domains in XML: read NICs and our metadata; rewrite with every other byte kept.

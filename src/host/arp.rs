@@ -1,0 +1,1 @@
+//! ARP probes (RFC 5227): does a live host use an address?

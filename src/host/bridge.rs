@@ -1,0 +1,1 @@
+//! The bridge, its ports and addresses, by netlink.

@@ -1,0 +1,1 @@
+//! dnsmasq: its files and its process.

@@ -1,0 +1,1 @@
+//! libvirt, through the helper `hybrid-libvirt`.

@@ -1,0 +1,1 @@
+//! Kernel settings of an interface.

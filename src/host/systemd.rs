@@ -1,0 +1,1 @@
+//! systemd: units of ours, started and stopped.

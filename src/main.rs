@@ -1,0 +1,3 @@
+//! The executable `hybrid-hook`.
+
+fn main() {}

@@ -1,0 +1,262 @@
+//! The decision behind every claim: which lease a NIC gets, or why it gets none.
+
+use std::net::IpAddr;
+
+use super::lease::Handover;
+use super::network::Unfit;
+use super::{
+    AddressRange, BootId, DnsLabel, Family, Lease, LeaseState, MacAddress, Network, NetworkName, Origin,
+    Owner, Selector,
+};
+
+/// How long a former holder's MAC stays beside the new one in DHCP: dnsmasq's lease time, and some.
+const HANDOVER_SECONDS: u64 = 3600 + 600;
+
+/// What is known of a network's leases. The registry answers; a test can answer from memory.
+pub trait LeaseView {
+    /// What a look-up can fail with.
+    type Error;
+    /// The entries of a MAC. More than one only after a crash in the middle of a move.
+    fn by_mac(&mut self, mac: MacAddress) -> Result<Vec<Lease>, Self::Error>;
+    /// The entry at an address.
+    fn at(&mut self, address: IpAddr) -> Result<Option<Lease>, Self::Error>;
+    /// The reservation for a host name that nobody has claimed.
+    fn reserved_for(&mut self, hostname: &DnsLabel) -> Result<Option<Lease>, Self::Error>;
+    /// The lowest address of `pool` that has no entry and passes `allowed`.
+    fn lowest_free(
+        &mut self,
+        pool: &AddressRange,
+        allowed: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<Option<IpAddr>, Self::Error>;
+    /// Every entry in `pool` that is not in use, for a full pool.
+    fn idle_in(&mut self, pool: &AddressRange) -> Result<Vec<Lease>, Self::Error>;
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRequest {
+    /// Who asks.
+    pub owner: Owner,
+    /// For which NIC.
+    pub mac: MacAddress,
+    /// A fixed address; none: the one it has, else the lowest free one of the pool.
+    pub ip: Option<IpAddr>,
+    /// Its name in the zone.
+    pub hostname: Option<DnsLabel>,
+    /// More names.
+    pub aliases: Vec<DnsLabel>,
+    /// Groups that policies name.
+    pub groups: Vec<DnsLabel>,
+    /// Containers to have beside it.
+    pub containers: Option<Selector>,
+    /// Whether it is the guest's only NIC.
+    pub sole_nic: bool,
+    /// Addresses not to give out: a probe found something there.
+    pub avoid: Vec<IpAddr>,
+    /// Whether an address never held before is to be probed before it counts.
+    pub probe: bool,
+}
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// The lease as it is to be written.
+    pub lease: Lease,
+    /// Another address that the same MAC leaves.
+    pub leaves: Option<IpAddr>,
+    /// The lease stood like this already: nothing is to be written.
+    pub unchanged: bool,
+}
+
+/// Why a claim gets nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The address can't be a guest's.
+    #[error("{0}")]
+    Unfit(#[from] Unfit),
+    /// Somebody else holds the address.
+    #[error("{} is held by {} ({})", .0.address, .0.holder(), .1)]
+    Taken(Box<Lease>, LeaseState),
+    /// Something that is not in the registry answers at the address.
+    #[error("{address} is in use by {mac}, which the registry doesn't know")]
+    InUse {
+        /// The address.
+        address: IpAddr,
+        /// Who answered.
+        mac: MacAddress,
+    },
+    /// The same MAC belongs to another owner that is running.
+    #[error("MAC {mac} is in use by {} with {}", lease.holder(), lease.address)]
+    MacInUse {
+        /// The MAC.
+        mac: MacAddress,
+        /// The other's lease.
+        lease: Box<Lease>,
+    },
+    /// Every address of the pool is in use.
+    #[error("pool full: all {size} addresses of {pool} on network {network} are in use")]
+    PoolFull {
+        /// The pool.
+        pool: AddressRange,
+        /// Its size in addresses.
+        size: u128,
+        /// The network.
+        network: NetworkName,
+    },
+}
+
+/// Decides a claim. Times are seconds since 1970.
+pub fn decide<V: LeaseView>(
+    network: &Network,
+    view: &mut V,
+    request: &ClaimRequest,
+    boot: &BootId,
+    now: u64,
+) -> Result<Result<Claimed, Refusal>, V::Error> {
+    let mut held = view.by_mac(request.mac)?;
+    held.sort_by_key(|l| std::cmp::Reverse(l.generation));
+    let held = held.into_iter().next();
+    if let Some(lease) = &held
+        && lease.owner.is_some()
+        && !lease.is_owned_by(&request.owner.id)
+        && lease.state_now(boot) == LeaseState::Active
+    {
+        return Ok(Err(Refusal::MacInUse { mac: request.mac, lease: Box::new(lease.clone()) }));
+    }
+
+    let (address, fixed, there) = match choose(network, view, request, held.as_ref(), boot)? {
+        Ok(choice) => choice,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    // The entry that is overwritten: the MAC's own at that address, or another's that gives way.
+    let own = held.as_ref().filter(|l| l.address == address);
+    let handover = match (own, &there) {
+        (Some(own), _) => own.handover.clone().filter(|h| h.until > now),
+        (None, Some(other)) => {
+            other.mac.filter(|m| *m != request.mac).map(|mac| Handover { mac, until: now + HANDOVER_SECONDS })
+        }
+        (None, None) => None,
+    };
+    let last = held.iter().chain(&there).map(|l| l.generation).max().unwrap_or(0);
+    let same_owner = own.is_some_and(|l| l.is_owned_by(&request.owner.id));
+    let was_active = own.is_some_and(|l| l.state_now(boot) == LeaseState::Active);
+    let mut owner = request.owner.clone();
+    if let Some(before) = own.and_then(|l| l.owner.as_ref()).filter(|_| same_owner) {
+        owner.name = owner.name.or_else(|| before.name.clone());
+    }
+    let reserved = own.is_some_and(|l| l.reserved) || there.as_ref().is_some_and(|l| l.reserved);
+    let lease = Lease {
+        address,
+        mac: Some(request.mac),
+        boot: (owner.origin != Origin::Hand).then(|| boot.clone()),
+        owner: Some(owner),
+        state: LeaseState::Active,
+        fixed,
+        reserved,
+        generation: if same_owner { last } else { last + 1 },
+        since: own.filter(|_| same_owner).map_or(now, |l| l.since),
+        changed: if was_active && same_owner { own.map_or(now, |l| l.changed) } else { now },
+        unprobed: own.map_or(request.probe && there.is_none(), |l| l.unprobed),
+        hostname: request.hostname.clone(),
+        aliases: request.aliases.clone(),
+        groups: request.groups.clone(),
+        containers: request.containers.clone(),
+        running: own.is_some_and(|l| was_active && same_owner && l.running),
+        sole_nic: request.sole_nic,
+        tap: own.filter(|_| was_active && same_owner).and_then(|l| l.tap.clone()),
+        handover,
+    };
+    let leaves = held.as_ref().map(|l| l.address).filter(|a| *a != address);
+    let unchanged = leaves.is_none() && own == Some(&lease);
+    Ok(Ok(Claimed { lease, leaves, unchanged }))
+}
+
+type Choice = (IpAddr, bool, Option<Lease>);
+
+/// Which address: the one asked for, the one reserved for the host name, the one it has, or a free one.
+fn choose<V: LeaseView>(
+    network: &Network,
+    view: &mut V,
+    request: &ClaimRequest,
+    held: Option<&Lease>,
+    boot: &BootId,
+) -> Result<Result<Choice, Refusal>, V::Error> {
+    let fit = |address| match request.owner.origin {
+        Origin::Container => network.may_lease(address),
+        Origin::Domain | Origin::Hand => network.may_lease_to_vm(address),
+    };
+    if let Some(address) = request.ip {
+        if let Err(unfit) = fit(address) {
+            return Ok(Err(unfit.into()));
+        }
+        let there = view.at(address)?;
+        return Ok(match there {
+            Some(other) if !gives_way(&other, request, boot) => {
+                let state = other.state_now(boot);
+                Err(Refusal::Taken(Box::new(other), state))
+            }
+            there => Ok((address, true, there)),
+        });
+    }
+    if let Some(lease) = held
+        && lease.reserved
+        && fit(lease.address).is_ok()
+    {
+        return Ok(Ok((lease.address, true, Some(lease.clone()))));
+    }
+    if let Some(hostname) = &request.hostname
+        && let Some(reservation) = view.reserved_for(hostname)?
+        && fit(reservation.address).is_ok()
+    {
+        return Ok(Ok((reservation.address, true, Some(reservation))));
+    }
+    if let Some(lease) = held
+        && fit(lease.address).is_ok()
+        && !(lease.unprobed && request.avoid.contains(&lease.address))
+    {
+        return Ok(Ok((lease.address, false, Some(lease.clone()))));
+    }
+    let Some(Family { vm_pool: pool, .. }) = network.key_family() else {
+        let address = pool_less_address();
+        return Ok(Err(Unfit::NoFamily { address }.into()));
+    };
+    let allowed = |a: IpAddr| fit(a).is_ok() && !request.avoid.contains(&a);
+    if let Some(address) = view.lowest_free(pool, &allowed)? {
+        return Ok(Ok((address, false, None)));
+    }
+    // A full pool: what nobody uses, the longest idle first. Fixed and reserved ones are a person's word.
+    let oldest = view
+        .idle_in(pool)?
+        .into_iter()
+        .filter(|l| l.state_now(boot) == LeaseState::Idle && !l.fixed && !l.reserved)
+        .filter(|l| allowed(l.address))
+        .min_by_key(|l| (l.changed, l.address));
+    Ok(match oldest {
+        Some(lease) => Ok((lease.address, false, Some(lease))),
+        None => Err(Refusal::PoolFull { pool: *pool, size: pool.size(), network: network.name.clone() }),
+    })
+}
+
+/// Only for a message about a network without addresses, which the door refuses anyway.
+fn pool_less_address() -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
+}
+
+/// Whether the entry at an address gives way to a request for just that address.
+fn gives_way(there: &Lease, request: &ClaimRequest, boot: &BootId) -> bool {
+    if there.mac == Some(request.mac) {
+        return true;
+    }
+    match there.state_now(boot) {
+        LeaseState::Active => false,
+        // Reserved by name: only for that name. Reserved for another MAC: never.
+        LeaseState::Reserved => {
+            there.mac.is_none() && there.hostname.is_some() && there.hostname == request.hostname
+        }
+        // A static one waits for its owner; the same owner may come back with a new NIC.
+        LeaseState::Idle if there.reserved => {
+            there.is_owned_by(&request.owner.id) && there.hostname == request.hostname
+        }
+        LeaseState::Idle => !there.fixed || there.is_owned_by(&request.owner.id),
+    }
+}

@@ -1,0 +1,22 @@
+//! Values and decisions: networks, pools, leases, names. Pure: no file, socket, clock or process.
+
+pub mod claim;
+pub mod fault;
+pub mod lease;
+pub mod mac;
+pub mod names;
+pub mod network;
+pub mod network_file;
+pub mod pool;
+pub mod request;
+pub mod selector;
+
+pub use claim::{ClaimRequest, Claimed, LeaseView, Refusal};
+pub use fault::{Fault, Kind, Result};
+pub use lease::{BootId, Lease, LeaseState, Origin, Owner};
+pub use mac::MacAddress;
+pub use names::{DnsLabel, DockerName, InterfaceName, Invalid, NetworkName, OwnerId, ZoneName};
+pub use network::{Family, Network};
+pub use pool::AddressRange;
+pub use request::NicRequest;
+pub use selector::Selector;

@@ -1,0 +1,176 @@
+//! `NAME.toml`, the file in which a person keeps a network: its format and its door into [`Network`].
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::names::Invalid;
+use super::{AddressRange, DockerName, Family, InterfaceName, Network, NetworkName, ZoneName};
+
+/// The version of the format that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// The file as it stands, key for key. Unknown keys are refused: an old program must not drop what a newer one wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkFile {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    /// The bridge's name; by default made from the network's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<InterfaceName>,
+    /// The Docker network's name; by default `NAME-net`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_network: Option<DockerName>,
+    /// The libvirt network's name; by default `NAME-net`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub libvirt_network: Option<DockerName>,
+    /// The DNS zone; by default `NAME.internal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
+    /// NAT for what leaves the subnet; by default on, off for an adopted bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nat: Option<bool>,
+    /// MTU in bytes; by default 1500.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The bridge is somebody else's: used, never deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopt: bool,
+    /// IPv4 addressing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<FamilyFile>,
+    /// IPv6 addressing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<FamilyFile>,
+}
+
+/// One family's part of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FamilyFile {
+    /// The subnet, as a CIDR.
+    pub subnet: IpNet,
+    /// The gateway; by default the subnet's first address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// The bridge's own address; by default the gateway, and none for an adopted bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Where VMs' dynamic addresses come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vm_pool: Option<AddressRange>,
+    /// Where Docker takes containers' addresses from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_pool: Option<AddressRange>,
+}
+
+/// The version alone, read before the rest: a newer file is refused for being newer, not for its keys.
+#[derive(Deserialize)]
+struct Versioned {
+    format: Option<u32>,
+}
+
+impl NetworkFile {
+    /// Reads the text of a file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let versioned: Versioned = toml::from_str(text).map_err(|e| one_line(&e))?;
+        match versioned.format {
+            Some(FORMAT) => toml::from_str(text).map_err(|e| one_line(&e)),
+            Some(other) => Err(format!(
+                "it has format {other} and this program knows {FORMAT}; use the hybrid-hook that wrote it"
+            )),
+            None => Err(format!("it has no line \"format = {FORMAT}\"")),
+        }
+    }
+
+    /// Checks everything and fills in the defaults.
+    pub fn network(&self, name: &NetworkName) -> Result<Network, Invalid> {
+        let under = |suffix: &str| format!("{name}{suffix}");
+        let net_name: DockerName = under("-net").parse()?;
+        let family = |part: &Option<FamilyFile>, ipv4: bool| -> Result<Option<Family>, Invalid> {
+            let Some(part) = part else { return Ok(None) };
+            if matches!(part.subnet, IpNet::V4(_)) != ipv4 {
+                let table = if ipv4 { "ipv4" } else { "ipv6" };
+                return Err(Invalid::new(
+                    "subnet",
+                    &part.subnet.to_string(),
+                    format!("does not belong in [{table}]"),
+                ));
+            }
+            let mut family =
+                Family::with_defaults(part.subnet, part.gateway, part.vm_pool, part.container_pool)?;
+            family.address = match (part.address, self.adopt) {
+                (Some(address), _) => Some(address),
+                (None, true) => None,
+                (None, false) => Some(family.gateway),
+            };
+            family.check()?;
+            Ok(Some(family))
+        };
+        let network = Network {
+            name: name.clone(),
+            bridge: self.bridge.clone().unwrap_or_else(|| name.default_bridge()),
+            docker_network: self.docker_network.clone().unwrap_or_else(|| net_name.clone()),
+            libvirt_network: self.libvirt_network.clone().unwrap_or(net_name),
+            zone: match &self.zone {
+                Some(zone) => zone.clone(),
+                None => under(".internal").parse()?,
+            },
+            nat: self.nat.unwrap_or(!self.adopt),
+            mtu: self.mtu.unwrap_or(1500),
+            adopt: self.adopt,
+            ipv4: family(&self.ipv4, true)?,
+            ipv6: family(&self.ipv6, false)?,
+        };
+        if network.key_family().is_none() {
+            return Err(Invalid::new("network", name.as_str(), "has neither [ipv4] nor [ipv6]"));
+        }
+        // RFC 791: 576 is what every host takes; RFC 8200: 1280 for IPv6. The kernel's bridge stops at 65535.
+        let least = if network.ipv6.is_some() { 1280 } else { 576 };
+        if !(least..=65_535).contains(&network.mtu) {
+            return Err(Invalid::new(
+                "MTU",
+                &network.mtu.to_string(),
+                format!("must be between {least} and 65535"),
+            ));
+        }
+        Ok(network)
+    }
+}
+
+/// A TOML error in one line: where and what, without the drawing.
+pub(crate) fn one_line(error: &toml::de::Error) -> String {
+    error.message().trim().replace('\n', ", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Network, String> {
+        let name: NetworkName = "hybrid".parse().map_err(|e: Invalid| e.to_string())?;
+        NetworkFile::parse(text)?.network(&name).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_smallest_file_has_every_default() -> Result<(), String> {
+        let network = read("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+        assert_eq!(network.bridge.as_str(), "hybr0");
+        assert_eq!(network.docker_network.as_str(), "hybrid-net");
+        assert_eq!(network.zone.as_str(), "hybrid.internal");
+        assert!(network.nat && network.mtu == 1500);
+        Ok(())
+    }
+
+    #[test]
+    fn newer_unknown_and_empty_files_are_refused_with_the_reason() {
+        let error = |text| read(text).err().unwrap_or_default();
+        assert!(error("format = 2\nnew = 1\n").contains("format 2"));
+        assert!(error("").contains("format = 1"));
+        assert!(error("format = 1\nbrigde = \"x\"\n").contains("brigde"));
+        assert!(error("format = 1\n").contains("neither"));
+        assert!(error("format = 1\nmtu = 12\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n").contains("MTU"));
+    }
+}

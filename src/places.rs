@@ -1,0 +1,99 @@
+//! Where everything of ours is on the host.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::{BootId, Fault, NetworkName, Result};
+
+/// The three folders, and every path in them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// What a person writes: `/etc/hybrid-hook`.
+    pub config: PathBuf,
+    /// The registry: `/var/lib/hybrid-hook`.
+    pub state: PathBuf,
+    /// What a reboot may forget: `/run/hybrid-hook`.
+    pub run: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            config: "/etc/hybrid-hook".into(),
+            state: "/var/lib/hybrid-hook".into(),
+            run: "/run/hybrid-hook".into(),
+        }
+    }
+}
+
+impl Places {
+    /// The folders that the environment names (`HYBRID_CONFIG_DIR`, `HYBRID_STATE_DIR`,
+    /// `HYBRID_RUN_DIR`), else the usual ones. For hooks, which have no options.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let usual = Self::default();
+        let from = |name: &str, usual: PathBuf| {
+            std::env::var_os(name).filter(|v| !v.is_empty()).map_or(usual, PathBuf::from)
+        };
+        Self {
+            config: from("HYBRID_CONFIG_DIR", usual.config),
+            state: from("HYBRID_STATE_DIR", usual.state),
+            run: from("HYBRID_RUN_DIR", usual.run),
+        }
+    }
+
+    /// The folder of the networks' files.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.config.join("networks")
+    }
+
+    /// A network's file, which a person may edit.
+    #[must_use]
+    pub fn network_file(&self, network: &NetworkName) -> PathBuf {
+        self.networks().join(format!("{network}.toml"))
+    }
+
+    /// A network's folder in the registry, 0700.
+    #[must_use]
+    pub fn network_state(&self, network: &NetworkName) -> PathBuf {
+        self.state.join("networks").join(network.as_str())
+    }
+
+    /// The published snapshot of a network's leases, readable by all.
+    #[must_use]
+    pub fn snapshot(&self, network: &NetworkName) -> PathBuf {
+        self.run.join("leases").join(format!("{network}.json"))
+    }
+
+    /// dnsmasq's folder for a network, readable by its user.
+    #[must_use]
+    pub fn dns(&self, network: &NetworkName) -> PathBuf {
+        self.run.join("dnsmasq").join(network.as_str())
+    }
+
+    /// The lock of a network's rendered files. Not the registry's.
+    #[must_use]
+    pub fn render_lock(&self, network: &NetworkName) -> PathBuf {
+        self.run.join("render").join(format!("{network}.lock"))
+    }
+
+    /// The socket on which the service is woken.
+    #[must_use]
+    pub fn wake_socket(&self) -> PathBuf {
+        self.run.join("wake")
+    }
+}
+
+/// Which boot this is (random(4)).
+pub fn boot_id() -> Result<BootId> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Fault::failed(format!("cannot read {}", path.display())).because(e))?;
+    Ok(BootId(text.trim().to_owned()))
+}
+
+/// Whether we may change the host: the effective user is root.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

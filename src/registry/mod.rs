@@ -1,0 +1,1 @@
+//! The registry: which lease holds which address, on disk.

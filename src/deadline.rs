@@ -30,4 +30,10 @@ impl Deadline {
     pub fn at_most(&self, span: Duration) -> Self {
         Self(self.0.min(Instant::now() + span))
     }
+
+    /// The later of this one and `span` from now: for a clean-up that must have its chance.
+    #[must_use]
+    pub fn at_least(&self, span: Duration) -> Self {
+        Self(self.0.max(Instant::now() + span))
+    }
 }

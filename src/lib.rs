@@ -9,4 +9,3 @@ pub mod domain_xml;
 pub mod host;
 pub mod model;
 pub mod places;
-pub mod registry;

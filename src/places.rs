@@ -59,6 +59,36 @@ impl Places {
         self.state.join("networks").join(network.as_str())
     }
 
+    /// The cache of a network's leases. A reboot, or anybody, may remove it.
+    #[must_use]
+    pub fn index(&self, network: &NetworkName) -> PathBuf {
+        self.run.join("index").join(network.as_str())
+    }
+
+    /// What is to be so with a network: up or down, and what we made for it elsewhere.
+    #[must_use]
+    pub fn status_file(&self, network: &NetworkName) -> PathBuf {
+        self.network_state(network).join("status.toml")
+    }
+
+    /// The containers that we connected to a network.
+    #[must_use]
+    pub fn endpoints_file(&self, network: &NetworkName) -> PathBuf {
+        self.network_state(network).join("endpoints.toml")
+    }
+
+    /// The lock under which containers are connected and let go. No hook takes it.
+    #[must_use]
+    pub fn containers_lock(&self, network: &NetworkName) -> PathBuf {
+        self.run.join("operation").join(format!("{network}.containers.lock"))
+    }
+
+    /// The lock under which a network's surroundings are changed. No hook takes it.
+    #[must_use]
+    pub fn operation_lock(&self, network: &NetworkName) -> PathBuf {
+        self.run.join("operation").join(format!("{network}.lock"))
+    }
+
     /// The published snapshot of a network's leases, readable by all.
     #[must_use]
     pub fn snapshot(&self, network: &NetworkName) -> PathBuf {
@@ -75,6 +105,12 @@ impl Places {
     #[must_use]
     pub fn render_lock(&self, network: &NetworkName) -> PathBuf {
         self.run.join("render").join(format!("{network}.lock"))
+    }
+
+    /// Stands while a detached child is on its way to do the service's work.
+    #[must_use]
+    pub fn settle_pending(&self) -> PathBuf {
+        self.run.join("settle.pending")
     }
 
     /// The socket on which the service is woken.

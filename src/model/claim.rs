@@ -62,8 +62,8 @@ pub struct ClaimRequest {
 pub struct Claimed {
     /// The lease as it is to be written.
     pub lease: Lease,
-    /// Another address that the same MAC leaves.
-    pub leaves: Option<IpAddr>,
+    /// Other addresses that the same MAC leaves: more than one only after a crash in the middle of a move.
+    pub leaves: Vec<IpAddr>,
     /// The lease stood like this already: nothing is to be written.
     pub unchanged: bool,
 }
@@ -115,6 +115,7 @@ pub fn decide<V: LeaseView>(
 ) -> Result<Result<Claimed, Refusal>, V::Error> {
     let mut held = view.by_mac(request.mac)?;
     held.sort_by_key(|l| std::cmp::Reverse(l.generation));
+    let addresses: Vec<IpAddr> = held.iter().map(|l| l.address).collect();
     let held = held.into_iter().next();
     if let Some(lease) = &held
         && lease.owner.is_some()
@@ -166,8 +167,8 @@ pub fn decide<V: LeaseView>(
         tap: own.filter(|_| was_active && same_owner).and_then(|l| l.tap.clone()),
         handover,
     };
-    let leaves = held.as_ref().map(|l| l.address).filter(|a| *a != address);
-    let unchanged = leaves.is_none() && own == Some(&lease);
+    let leaves: Vec<IpAddr> = addresses.into_iter().filter(|a| *a != address).collect();
+    let unchanged = leaves.is_empty() && own == Some(&lease);
     Ok(Ok(Claimed { lease, leaves, unchanged }))
 }
 

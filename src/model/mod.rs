@@ -3,6 +3,7 @@
 pub mod claim;
 pub mod fault;
 pub mod lease;
+pub mod lease_record;
 pub mod mac;
 pub mod names;
 pub mod network;
@@ -14,6 +15,7 @@ pub mod selector;
 pub use claim::{ClaimRequest, Claimed, LeaseView, Refusal};
 pub use fault::{Fault, Kind, Result};
 pub use lease::{BootId, Lease, LeaseState, Origin, Owner};
+pub use lease_record::LeaseRecord;
 pub use mac::MacAddress;
 pub use names::{DnsLabel, DockerName, InterfaceName, Invalid, NetworkName, OwnerId, ZoneName};
 pub use network::{Family, Network};

@@ -1,0 +1,50 @@
+//! `hybrid-hook apply`.
+
+use clap::Args;
+
+use crate::model::{Fault, NetworkName, Result};
+use crate::ops::surroundings::Extent;
+use crate::ops::{self, surroundings::Report};
+
+use super::{Surroundings, network, output};
+
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// Network; without it, every network that is up
+    network: Option<NetworkName>,
+    /// Only what must be there before Docker and libvirt start; asks neither
+    #[arg(long)]
+    boot: bool,
+    /// Say also what stood as it should
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+impl Apply {
+    pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
+        let context = around.context()?;
+        let deadline = around.deadline();
+        let extent = if self.boot { Extent::Boot } else { Extent::Whole };
+        let (reports, mut faults) = ops::apply::apply(&context, self.network.as_ref(), extent, deadline)?;
+        let changed = reports.iter().any(Report::changed);
+        let count = reports.len();
+        for report in reports {
+            if !report.has_failed() {
+                network::say(&report, self.verbose)?;
+            }
+            faults.extend(report.into_result().err());
+        }
+        if !self.boot {
+            faults.extend(ops::settle::garbage(&context, false, deadline));
+            faults.extend(ops::settle::containers(&context, deadline));
+        }
+        if let Some(fault) = faults.into_iter().reduce(Fault::and) {
+            return Err(fault);
+        }
+        output::line(match (count, changed) {
+            (0, _) => "no network is to be up",
+            (_, true) => "done",
+            (_, false) => "everything is as it should be",
+        })
+    }
+}

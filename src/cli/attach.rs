@@ -1,0 +1,93 @@
+//! `hybrid-hook attach` and `hybrid-hook detach`.
+
+use std::net::IpAddr;
+
+use clap::Args;
+
+use crate::host::libvirt::DomainRef;
+use crate::model::{DnsLabel, MacAddress, NetworkName, NicRequest, Result, Selector};
+use crate::ops;
+
+use super::{Surroundings, output};
+
+/// What is wished for a NIC; the same words as in a domain's metadata.
+#[derive(Debug, Args)]
+pub(super) struct Wishes {
+    /// Network
+    #[arg(long, default_value = NetworkName::DEFAULT)]
+    pub(super) network: NetworkName,
+    /// A fixed address
+    #[arg(long)]
+    pub(super) ip: Option<IpAddr>,
+    /// Host name in the network's zone [default: made from the domain's name]
+    #[arg(long)]
+    pub(super) hostname: Option<DnsLabel>,
+    /// The NIC's MAC address: of the NIC that is meant, or of the one that is made
+    #[arg(long)]
+    pub(super) mac: Option<MacAddress>,
+    /// More host names, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub(super) aliases: Vec<DnsLabel>,
+    /// Groups, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub(super) groups: Vec<DnsLabel>,
+    /// Containers to have beside it: label=K[=V] or name=N, ',' is and, space is or
+    #[arg(long)]
+    pub(super) containers: Option<Selector>,
+}
+
+impl Wishes {
+    pub(super) fn request(&self) -> NicRequest {
+        NicRequest {
+            network: self.network.clone(),
+            mac: self.mac,
+            ip: self.ip,
+            hostname: self.hostname.clone(),
+            aliases: self.aliases.clone(),
+            groups: self.groups.clone(),
+            containers: self.containers.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Attach {
+    /// Domain, by name or UUID
+    domain: String,
+    #[command(flatten)]
+    wishes: Wishes,
+}
+
+impl Attach {
+    pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
+        let domain = DomainRef::from_words(&self.domain);
+        let attached = ops::attach::attach(&around.context()?, &domain, &self.wishes.request(), around.deadline())?;
+        let network = &attached.nic.network;
+        let name = output::printable(&attached.domain);
+        output::line(&match (&attached.lease, attached.unchanged) {
+            (_, true) => format!("domain {name} is on network {network} already; nothing was changed"),
+            (Some(lease), _) => format!("domain {name} is on network {network} with {}", lease.address),
+            (None, _) => format!("domain {name} is on network {network} from its next start, with NIC {}", attached.nic.mac),
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Detach {
+    /// Domain, by name or UUID
+    domain: String,
+    /// Network
+    #[arg(long, default_value = NetworkName::DEFAULT)]
+    network: NetworkName,
+}
+
+impl Detach {
+    pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
+        let domain = DomainRef::from_words(&self.domain);
+        let detached = ops::attach::detach(&around.context()?, &domain, &self.network, around.deadline())?;
+        output::line(&match detached {
+            Some(name) => format!("domain {} is off network {}", output::printable(&name), self.network),
+            None => format!("domain {domain} was not on network {}; nothing was changed", self.network),
+        })
+    }
+}

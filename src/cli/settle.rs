@@ -1,0 +1,34 @@
+//! The work after a hook, where no service does it. libvirt's hook has ended by now, or does not
+//! wait for this process: it has a session of its own.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::deadline::Deadline;
+use crate::model::Result;
+use crate::{logging, ops};
+
+use super::Surroundings;
+
+#[derive(Debug, Args)]
+pub(super) struct Settle {}
+
+impl Settle {
+    pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
+        // The hook's process group must be able to end without us. It fails only for a group's leader.
+        let _ = rustix::process::setsid();
+        logging::start();
+        let context = around.context()?;
+        // A short pause gathers what comes together; what comes after the mark is gone starts another.
+        std::thread::sleep(Duration::from_millis(20));
+        let _ = std::fs::remove_file(around.places.settle_pending());
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let mut faults = ops::settle::names(&context, deadline);
+        faults.extend(ops::settle::containers(&context, deadline));
+        for fault in faults {
+            log::error!("{fault}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+//! The qemu hook: a domain's life, from `prepare` to `release`.
+
+use crate::deadline::Deadline;
+use crate::domain_xml::{self, Domain, Glance, NicPlan};
+use crate::host::bridge;
+use crate::logging;
+use crate::model::{ClaimRequest, Fault, LeaseState, Network, Origin, Owner, Result};
+use crate::ops::release::Which;
+use crate::ops::{self, Context};
+use crate::places::Places;
+
+use super::{Answer, LOCK_LIMIT, watchdog};
+
+/// The operations that we know. Every other is answered with 0 at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// Before anything of the domain exists.
+    Prepare,
+    /// The taps exist.
+    Start,
+    /// The guest runs.
+    Started,
+    /// It stopped; `release` follows.
+    Stopped,
+    /// All of it is gone.
+    Release,
+    /// A saved image is about to be loaded: a filter.
+    Restore,
+    /// A domain is about to come from another host: a filter.
+    Migrate,
+    /// The daemon found a running domain after its restart.
+    Reconnect,
+}
+
+impl Operation {
+    /// The operation of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "prepare" => Self::Prepare,
+            "start" => Self::Start,
+            "started" => Self::Started,
+            "stopped" => Self::Stopped,
+            "release" => Self::Release,
+            "restore" => Self::Restore,
+            "migrate" => Self::Migrate,
+            "reconnect" => Self::Reconnect,
+            _ => return None,
+        })
+    }
+
+    /// Whether a failure may stop the domain.
+    fn may_refuse(self) -> bool {
+        matches!(self, Self::Prepare | Self::Start)
+    }
+}
+
+/// Answers one call. `name` is the domain's as libvirt gave it; the XML has it too.
+#[must_use]
+pub fn answer(name: &str, operation: &str, xml: &[u8]) -> Answer {
+    let Some(operation) = Operation::named(operation) else { return Answer::default() };
+    let glance = Glance::of(xml);
+    let places = Places::from_environment();
+    let (networks, broken) = super::networks(&places);
+    let ours = glance.mentions_us || networks.iter().any(|n| glance.uses(n));
+    if !ours {
+        return Answer::default();
+    }
+    logging::start();
+    let deadline = super::deadline();
+    watchdog::start(deadline, operation.may_refuse(), format!("{operation:?} of domain {name:?}"));
+    for fault in &broken {
+        log::error!("{fault}");
+    }
+    let result = Context::new(places)
+        .and_then(|context| act(&context, operation, xml, &networks, broken, deadline));
+    match result {
+        Ok(output) => Answer { output, refusal: None },
+        Err(fault) => {
+            log::error!("{operation:?} of domain {name:?}: {fault}");
+            // `restore` and `migrate` only come back with the one failure that counts there.
+            let counts = operation.may_refuse()
+                || matches!(operation, Operation::Restore | Operation::Migrate);
+            Answer { output: Vec::new(), refusal: counts.then_some(fault) }
+        }
+    }
+}
+
+fn act(
+    context: &Context,
+    operation: Operation,
+    xml: &[u8],
+    networks: &[Network],
+    broken: Vec<Fault>,
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
+    match operation {
+        Operation::Prepare => {
+            let domain = Subject::read(xml, networks, broken)?;
+            domain.claim(context, deadline)?;
+        }
+        Operation::Start => {
+            let domain = Subject::read(xml, networks, broken)?;
+            if !domain.holds_all(context)? {
+                domain.claim(context, deadline)?;
+            }
+            domain.pin_ports(networks, deadline);
+        }
+        Operation::Started | Operation::Reconnect => {
+            let domain = Subject::read(xml, networks, broken)?;
+            domain.note_running(context, deadline)?;
+            ops::wake::wake(&context.places);
+        }
+        Operation::Release => {
+            let domain = Subject::read(xml, networks, broken)?;
+            domain.release(context, deadline)?;
+            ops::wake::wake(&context.places);
+        }
+        // `release` follows at once and does it all.
+        Operation::Stopped => {}
+        Operation::Restore | Operation::Migrate => return filter(context, operation, xml, networks),
+    }
+    Ok(Vec::new())
+}
+
+/// A domain with NICs of ours.
+struct Subject {
+    owner: Owner,
+    nics: Vec<NicPlan>,
+}
+
+impl Subject {
+    fn read(xml: &[u8], networks: &[Network], broken: Vec<Fault>) -> Result<Self> {
+        let domain = Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+        let id = domain
+            .uuid
+            .clone()
+            .ok_or_else(|| Fault::failed("the domain's XML has no usable <uuid>"))?;
+        let nics = match domain_xml::plan(&domain, networks) {
+            Ok(nics) => nics,
+            // A network that is asked for and can't be read is no unknown one.
+            Err(fault) => return Err(broken.into_iter().fold(Fault::from(fault), Fault::and)),
+        };
+        let name = Some(domain.name.chars().take(200).collect());
+        Ok(Self { owner: Owner { id, origin: Origin::Domain, name }, nics })
+    }
+
+    /// Claims an address for each NIC and writes its DHCP reservation. All or none.
+    fn claim(&self, context: &Context, deadline: Deadline) -> Result<()> {
+        let mut granted: Vec<ops::claim::Granted> = Vec::new();
+        for nic in &self.nics {
+            let request = ClaimRequest {
+                owner: self.owner.clone(),
+                mac: nic.mac,
+                ip: nic.request.ip,
+                hostname: nic.request.hostname.clone(),
+                aliases: nic.request.aliases.clone(),
+                groups: nic.request.groups.clone(),
+                containers: nic.request.containers.clone(),
+                sole_nic: nic.sole_nic,
+                avoid: Vec::new(),
+                probe: true,
+            };
+            match ops::claim::claim(context, &nic.network, request, deadline.at_most(LOCK_LIMIT)) {
+                Ok(one) => granted.push(one),
+                Err(fault) => {
+                    let undone = granted.iter().filter(|g| g.changed).map(|one| {
+                        let macs = one.lease.mac.into_iter().collect();
+                        let which = Which { owner: self.owner.id.clone(), macs, generation: Some(one.lease.generation) };
+                        ops::release::release(context, &one.network.name, &which, false, deadline).err()
+                    });
+                    return Err(undone.flatten().fold(fault, Fault::and));
+                }
+            }
+        }
+        for one in &granted {
+            log::info!(
+                "domain {:?}: {} on network {} for {}",
+                self.owner.name.as_deref().unwrap_or_default(),
+                one.lease.address,
+                one.network.name,
+                one.lease.mac.map(|m| m.to_string()).unwrap_or_default(),
+            );
+            if let Err(fault) = ops::render::lease(context, &one.network, &one.lease, deadline) {
+                log::error!("{} is claimed, its DHCP entry is not written: {fault}", one.lease.address);
+            }
+        }
+        if granted.iter().any(|one| one.changed) {
+            ops::wake::wake(&context.places);
+        }
+        Ok(())
+    }
+
+    /// Whether `prepare` did its work: each NIC has an active lease. Without a lock.
+    fn holds_all(&self, context: &Context) -> Result<bool> {
+        for nic in &self.nics {
+            let held = ops::claim::held(context, &nic.network, nic.mac, &self.owner.id)?;
+            if held.is_none_or(|l| l.state_now(&context.boot) != LeaseState::Active) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The taps must be on our bridge, where libvirt put them: said, never changed. Each port gets
+    /// its guest's MAC for good, so that no other port can draw its traffic.
+    fn pin_ports(&self, networks: &[Network], deadline: Deadline) {
+        for nic in &self.nics {
+            let (Some(tap), Some(network)) =
+                (&nic.tap, networks.iter().find(|n| n.name == nic.network))
+            else {
+                continue;
+            };
+            let done = match bridge::port(tap, deadline) {
+                Ok(Some(port)) if port.bridge.as_ref() == Some(&network.bridge) => {
+                    bridge::pin(&network.bridge, tap, nic.mac, deadline)
+                }
+                Ok(Some(port)) => Err(Fault::failed(format!(
+                    "tap {tap} is on {}, not on {}",
+                    port.bridge.map_or_else(|| "no bridge".to_owned(), |b| b.to_string()),
+                    network.bridge
+                ))),
+                Ok(None) => Err(Fault::failed(format!("tap {tap} is not there"))),
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = done {
+                log::warn!("domain {:?}: {fault}", self.owner.name.as_deref().unwrap_or_default());
+            }
+        }
+    }
+
+    fn note_running(&self, context: &Context, deadline: Deadline) -> Result<()> {
+        for nic in &self.nics {
+            ops::claim::note_running(
+                context,
+                &nic.network,
+                nic.mac,
+                &self.owner,
+                nic.tap.clone(),
+                deadline.at_most(LOCK_LIMIT),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn release(&self, context: &Context, deadline: Deadline) -> Result<()> {
+        let mut faults = Vec::new();
+        for nic in &self.nics {
+            let which = Which { owner: self.owner.id.clone(), macs: vec![nic.mac], generation: None };
+            match ops::release::release(context, &nic.network, &which, false, deadline.at_most(LOCK_LIMIT)) {
+                Ok(released) => {
+                    for lease in released.idle {
+                        log::info!("{} on network {} is idle", lease.address, nic.network);
+                    }
+                }
+                // The other NICs are released all the same.
+                Err(fault) => faults.push(fault),
+            }
+        }
+        faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
+    }
+}
+
+/// `restore` and `migrate`: the NICs come back on the right bridge. Only an address that is another's
+/// by now stops them; the XML is left alone where it can't be read.
+fn filter(context: &Context, operation: Operation, xml: &[u8], networks: &[Network]) -> Result<Vec<u8>> {
+    let domain = match Subject::read(xml, networks, Vec::new()) {
+        Ok(domain) => domain,
+        Err(fault) => {
+            log::warn!("{operation:?}: left unchanged: {fault}");
+            return Ok(domain_xml::restore_filter(xml, networks).unwrap_or_default());
+        }
+    };
+    for nic in &domain.nics {
+        let (network, Some(address)) = (&nic.network, nic.request.ip) else { continue };
+        let other = ops::claim::in_the_way(context, network, nic.mac, &domain.owner.id, address);
+        match other {
+            Ok(None) => {}
+            Ok(Some(fault)) => return Err(fault),
+            Err(fault) => log::warn!("{operation:?}: not checked: {fault}"),
+        }
+    }
+    Ok(domain_xml::restore_filter(xml, networks).unwrap_or_default())
+}

@@ -1,0 +1,215 @@
+//! Attach and detach: a domain gets a NIC on a network, or loses it; defined, running or both.
+
+use crate::deadline::Deadline;
+use crate::domain_xml::{self, Domain, NicPlan};
+use crate::host::libvirt::{Affects, DomainRef, DomainText, Libvirt};
+use crate::model::{ClaimRequest, Fault, Lease, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result};
+use crate::registry::networks;
+
+use super::release::Which;
+use super::{Context, claim, release, render, status_up};
+
+/// What was done to a domain.
+#[derive(Debug)]
+pub struct Attached {
+    /// The domain's name.
+    pub domain: String,
+    /// The NIC.
+    pub nic: NicPlan,
+    /// Its lease where the domain runs; one that doesn't claims at its start.
+    pub lease: Option<Lease>,
+    /// Nothing needed to be done.
+    pub unchanged: bool,
+}
+
+/// Gives a domain a NIC on a network, with our metadata. Again changes nothing; other wishes change
+/// the metadata alone.
+pub fn attach(
+    context: &Context,
+    domain: &DomainRef,
+    request: &NicRequest,
+    deadline: Deadline,
+) -> Result<Attached> {
+    let network = networks::load(&context.places, &request.network)?;
+    let running_network = status_up(context, &network)?;
+    if let Some(ip) = request.ip {
+        network.may_lease_to_vm(ip).map_err(|unfit| claim::refused(&network.name, &unfit.into()))?;
+    }
+    let libvirt = Libvirt::find()?;
+    let text = libvirt.domain_to_edit(domain, deadline)?;
+    let id = DomainRef::Uuid(text.domain.uuid.clone());
+    let mut attached = None;
+    // The running half first: it is the one that can be refused for its address.
+    if let Some(live) = &text.live {
+        if !running_network {
+            return Err(Fault::refused(format!("network {} is down", network.name))
+                .hint(format!("hybrid-hook network up {}", network.name)));
+        }
+        attached = Some(plug(context, &libvirt, &network, request, &text, live, deadline)?);
+    }
+    if let Some(inactive) = &text.inactive {
+        // The same MAC in both halves.
+        let mut request = request.clone();
+        if let Some(done) = &attached {
+            request.mac = Some(done.nic.mac);
+        }
+        let new = domain_xml::add(inactive.as_bytes(), &network, &request)?;
+        let changed = new != inactive.as_bytes();
+        let defined = if changed {
+            libvirt.define(&text_of(new.clone())?, Some(inactive), deadline).map(drop)
+        } else {
+            Ok(())
+        };
+        if let Err(fault) = defined {
+            let undone = attached.as_ref().filter(|a| !a.unchanged).map(|a| {
+                unplug(context, &libvirt, &network, &id, &text.domain.uuid, a.nic.clone(), deadline.at_least(super::UNDO))
+            });
+            return Err(match undone {
+                Some(Err(other)) => fault.and(other),
+                _ => fault,
+            });
+        }
+        let nic = nic_of(&new, &network)?;
+        match &mut attached {
+            Some(done) => done.unchanged &= !changed,
+            None => {
+                attached = Some(Attached { domain: text.domain.name.clone(), nic, lease: None, unchanged: !changed });
+            }
+        }
+    }
+    attached.ok_or_else(|| Fault::failed(format!("domain {domain} is neither defined nor running")))
+}
+
+/// Claims an address, then plugs the NIC into the running domain. A failure gives the claim back.
+fn plug(
+    context: &Context,
+    libvirt: &Libvirt,
+    network: &Network,
+    request: &NicRequest,
+    text: &DomainText,
+    live: &str,
+    deadline: Deadline,
+) -> Result<Attached> {
+    let id = DomainRef::Uuid(text.domain.uuid.clone());
+    let new = domain_xml::add(live.as_bytes(), network, request)?;
+    let nic = nic_of(&new, network)?;
+    let owner = Owner {
+        id: text.domain.uuid.clone(),
+        origin: Origin::Domain,
+        name: Some(text.domain.name.chars().take(200).collect()),
+    };
+    let wish = ClaimRequest {
+        owner: owner.clone(),
+        mac: nic.mac,
+        ip: nic.request.ip,
+        hostname: nic.request.hostname.clone(),
+        aliases: nic.request.aliases.clone(),
+        groups: nic.request.groups.clone(),
+        containers: nic.request.containers.clone(),
+        sole_nic: nic.sole_nic,
+        avoid: Vec::new(),
+        probe: true,
+    };
+    let granted = claim::claim(context, &network.name, wish, deadline)?;
+    render::lease(context, network, &granted.lease, deadline)?;
+    let live_only = Affects { live: true, config: false };
+    let element = domain_xml::metadata_element(&new)?;
+    let plugged = device_of(&new, &nic)
+        .and_then(|device| libvirt.attach(&id, &device, live_only, deadline))
+        .and_then(|change| libvirt.set_metadata(&id, element.as_deref(), live_only, deadline).map(|()| change));
+    if let Err(fault) = plugged {
+        let which = Which { owner: owner.id, macs: vec![nic.mac], generation: Some(granted.lease.generation) };
+        let undone = release::release(context, &network.name, &which, granted.changed, deadline.at_least(super::UNDO));
+        return Err(match undone {
+            Ok(_) => fault,
+            Err(other) => fault.and(other),
+        });
+    }
+    // libvirt named the tap when it plugged the NIC in.
+    let tap = libvirt
+        .domain(&id, deadline)
+        .ok()
+        .and_then(|t| Domain::read(t.live?.as_bytes()).ok())
+        .and_then(|d| d.nics.into_iter().find(|n| n.mac == Some(nic.mac))?.target_dev?.parse().ok());
+    claim::note_running(context, &network.name, nic.mac, &owner, tap, deadline)?;
+    super::wake::wake(&context.places);
+    let unchanged = new == live.as_bytes() && !granted.changed;
+    Ok(Attached { domain: text.domain.name.clone(), nic, lease: Some(granted.lease), unchanged })
+}
+
+/// Takes a domain off a network: NIC, metadata and lease. A NIC that was there before us stays.
+/// `None` where it was not on it.
+pub fn detach(
+    context: &Context,
+    domain: &DomainRef,
+    name: &NetworkName,
+    deadline: Deadline,
+) -> Result<Option<String>> {
+    let network = networks::load(&context.places, name)?;
+    let libvirt = Libvirt::find()?;
+    let text = libvirt.domain_to_edit(domain, deadline)?;
+    let id = DomainRef::Uuid(text.domain.uuid.clone());
+    let mut changed = false;
+    if let Some(inactive) = &text.inactive {
+        let new = domain_xml::remove(inactive.as_bytes(), name)?;
+        if new != inactive.as_bytes() {
+            libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
+            changed = true;
+        }
+    }
+    if let Some(live) = &text.live
+        && let Ok(nic) = nic_of(live.as_bytes(), &network)
+    {
+        let new = domain_xml::remove(live.as_bytes(), name)?;
+        if new != live.as_bytes() {
+            let element = domain_xml::metadata_element(&new)?;
+            libvirt.set_metadata(&id, element.as_deref(), Affects { live: true, config: false }, deadline)?;
+            // A NIC that remove left in place is the person's own.
+            if nic_of(&new, &network).is_err() {
+                unplug(context, &libvirt, &network, &id, &text.domain.uuid, nic, deadline)?;
+            }
+            changed = true;
+        }
+    }
+    super::wake::wake(&context.places);
+    Ok(changed.then_some(text.domain.name))
+}
+
+fn unplug(
+    context: &Context,
+    libvirt: &Libvirt,
+    network: &Network,
+    id: &DomainRef,
+    owner: &OwnerId,
+    nic: NicPlan,
+    deadline: Deadline,
+) -> Result<()> {
+    let device = format!("<interface type='bridge'><mac address='{}'/></interface>", nic.mac);
+    libvirt.detach(id, &device, Affects { live: true, config: false }, deadline)?;
+    let which = Which { owner: owner.clone(), macs: vec![nic.mac], generation: None };
+    release::release(context, &network.name, &which, false, deadline).map(drop)
+}
+
+/// The NIC of a domain on a network.
+fn nic_of(xml: &[u8], network: &Network) -> Result<NicPlan> {
+    let domain = Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+    let plans = domain_xml::plan(&domain, std::slice::from_ref(network))?;
+    let asked = domain.requests.iter().flatten().find(|r| r.network == network.name).and_then(|r| r.mac);
+    plans
+        .into_iter()
+        .find(|p| asked.is_none_or(|mac| mac == p.mac))
+        .ok_or_else(|| Fault::missing(format!("domain {:?} has no NIC on network {}", domain.name, network.name)))
+}
+
+/// The `<interface>` element of a NIC.
+fn device_of(xml: &[u8], nic: &NicPlan) -> Result<String> {
+    let domain = Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+    let found = domain.nics.iter().find(|n| n.mac == Some(nic.mac)).and_then(|n| xml.get(n.span.clone()));
+    found
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .ok_or_else(|| Fault::failed(format!("the domain's XML has no NIC {}", nic.mac)))
+}
+
+fn text_of(xml: Vec<u8>) -> Result<String> {
+    String::from_utf8(xml).map_err(|e| Fault::failed("the domain's XML is not UTF-8").because(e))
+}

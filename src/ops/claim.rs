@@ -1,0 +1,264 @@
+//! Claim: a NIC gets its address.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::host::arp;
+use crate::model::claim::{self, ClaimRequest, Claimed, LeaseView, Refusal};
+use crate::model::{
+    Fault, InterfaceName, Lease, LeaseState, MacAddress, Network, NetworkName, Origin, Owner, OwnerId, Result,
+};
+use crate::registry::{Registry, Transaction, status};
+
+use super::Context;
+
+/// How long an ARP probe may take (RFC 5227 would wait seconds; a VM's start can't).
+const PROBE: Duration = Duration::from_millis(150);
+
+/// What a claim brought.
+#[derive(Debug)]
+pub struct Granted {
+    /// The network, as it stood when the claim was decided.
+    pub network: Network,
+    /// The lease.
+    pub lease: Lease,
+    /// The registry was changed: what is rendered from it is to be made again.
+    pub changed: bool,
+}
+
+/// Claims an address. A dynamic address that nobody held before is written down first and probed
+/// after, without any lock, so that many VMs can start at once; an address asked for is probed
+/// before it is written, so that nothing needs to be undone.
+pub fn claim(
+    context: &Context,
+    name: &NetworkName,
+    mut request: ClaimRequest,
+    deadline: Deadline,
+) -> Result<Granted> {
+    let registry = Registry::of(&context.places, name);
+    if request.probe
+        && let Some(address) = request.ip
+    {
+        probe_wanted(context, name, &registry, &request, address, deadline)?;
+        request.probe = false;
+    }
+    // The lease that is written down and not yet known to be free.
+    let mut pending: Option<Lease> = None;
+    loop {
+        let decided = registry.change(deadline, |network, leases| {
+            let claimed = decide(context, network, leases, &request)?;
+            write(leases, &claimed)?;
+            Ok((network.clone(), claimed))
+        });
+        let (network, claimed) = match (decided, &pending) {
+            (Ok(decided), _) => decided,
+            (Err(fault), None) => return Err(fault),
+            (Err(fault), Some(lease)) => return Err(abandon(&registry, lease, fault, deadline)),
+        };
+        let Claimed { lease, unchanged, .. } = claimed;
+        if !lease.unprobed || !request.probe {
+            return Ok(Granted { network, lease, changed: !unchanged });
+        }
+        let heard = answer(context, &network, lease.address, &request);
+        match heard {
+            Ok(None) => {
+                let lease = confirm(&registry, lease, deadline)?;
+                return Ok(Granted { network, lease, changed: true });
+            }
+            Ok(Some(mac)) if deadline.passed() => {
+                let address = lease.address;
+                let fault = refused(name, &Refusal::InUse { address, mac });
+                return Err(abandon(&registry, &lease, fault, deadline));
+            }
+            Ok(Some(_)) => {
+                request.avoid.push(lease.address);
+                pending = Some(lease);
+            }
+            Err(fault) => return Err(abandon(&registry, &lease, fault, deadline)),
+        }
+    }
+}
+
+/// Decides one claim within a transaction.
+pub(super) fn decide(
+    context: &Context,
+    network: &Network,
+    leases: &mut Transaction,
+    request: &ClaimRequest,
+) -> Result<Claimed> {
+    let decided = claim::decide(network, leases, request, &context.boot, context.now())?;
+    decided.map_err(|refusal| match (&refusal, request.avoid.len()) {
+        (Refusal::PoolFull { .. }, unknown) if unknown > 0 => {
+            let fault = refused(&network.name, &refusal);
+            fault.hint(format!("hosts that the registry doesn't know answer at {unknown} of them; remove them from the bridge"))
+        }
+        _ => refused(&network.name, &refusal),
+    })
+}
+
+/// Writes what was decided.
+pub(super) fn write(leases: &mut Transaction, claimed: &Claimed) -> Result<()> {
+    if claimed.unchanged {
+        return Ok(());
+    }
+    leases.put(claimed.lease.clone())?;
+    for address in &claimed.leaves {
+        leases.take(*address)?;
+    }
+    Ok(())
+}
+
+/// A refusal in words, with the way out.
+#[must_use]
+pub fn refused(network: &NetworkName, refusal: &Refusal) -> Fault {
+    let hint = match refusal {
+        Refusal::Unfit(_) => format!("hybrid-hook network show {network} tells the subnet and its pools"),
+        Refusal::Taken(..) => format!(
+            "hybrid-hook leases --network {network} shows all; choose another ip, or release that one \
+             (hybrid-hook gc --network {network} frees those of VMs that are gone)"
+        ),
+        Refusal::InUse { .. } => "choose another ip, or find that host and free the address".to_owned(),
+        Refusal::MacInUse { .. } => "give this NIC another MAC, or stop the other".to_owned(),
+        Refusal::PoolFull { .. } => format!(
+            "hybrid-hook gc --network {network} frees leases of VMs that are gone; or widen vm_pool in the \
+             network's file"
+        ),
+    };
+    let text = refusal.to_string();
+    match refusal {
+        // The other reasons name the network's things already.
+        Refusal::Unfit(_) => Fault::refused(format!("network {network}: {text}")),
+        _ => Fault::refused(text),
+    }
+    .hint(hint)
+}
+
+/// Probes an address that was asked for, unless the registry knows it.
+fn probe_wanted(
+    context: &Context,
+    name: &NetworkName,
+    registry: &Registry,
+    request: &ClaimRequest,
+    address: IpAddr,
+    deadline: Deadline,
+) -> Result<()> {
+    let (network, held) = registry.change(deadline, |network, leases| {
+        // Refused without a probe where the registry alone says no.
+        decide(context, network, leases, request)?;
+        Ok((network.clone(), leases.at(address)?.is_some()))
+    })?;
+    if held {
+        return Ok(());
+    }
+    match answer(context, &network, address, request)? {
+        Some(mac) => Err(refused(name, &Refusal::InUse { address, mac })),
+        None => Ok(()),
+    }
+}
+
+/// Who answers at an address, other than the claimant. A network that is down has nobody to ask.
+fn answer(
+    context: &Context,
+    network: &Network,
+    address: IpAddr,
+    request: &ClaimRequest,
+) -> Result<Option<MacAddress>> {
+    let there = Path::new("/sys/class/net").join(network.bridge.as_str()).exists();
+    if !there || !status::load(&context.places, &network.name)?.up {
+        return Ok(None);
+    }
+    match address {
+        IpAddr::V4(address) => arp::probe(&network.bridge, address, request.mac, PROBE),
+        // Duplicate detection of IPv6 is the guest's own (RFC 4862, section 5.4).
+        IpAddr::V6(_) => Ok(None),
+    }
+}
+
+/// Notes that nobody answered.
+fn confirm(registry: &Registry, lease: Lease, deadline: Deadline) -> Result<Lease> {
+    registry.change(deadline, |_, leases| match leases.at(lease.address)? {
+        Some(mut now) if now.mac == lease.mac && now.generation == lease.generation => {
+            now.unprobed = false;
+            leases.put(now.clone())?;
+            Ok(now)
+        }
+        // Somebody changed it while we probed; what they wrote stands.
+        Some(now) if now.mac == lease.mac => Ok(now),
+        _ => Err(Fault::refused(format!("{} was given to another while it was probed", lease.address))
+            .hint("try again")),
+    })
+}
+
+/// Takes back an address that turned out to be in use, and hands on the reason.
+fn abandon(registry: &Registry, lease: &Lease, reason: Fault, deadline: Deadline) -> Fault {
+    let deadline = deadline.at_least(Duration::from_millis(500));
+    let taken_back = registry.change(deadline, |_, leases| {
+        let mine = leases.at(lease.address)?.is_some_and(|now| now.mac == lease.mac && now.unprobed);
+        if mine {
+            leases.take(lease.address)?;
+        }
+        Ok(())
+    });
+    match taken_back {
+        Ok(()) => reason,
+        Err(fault) => reason.and(fault),
+    }
+}
+
+/// The lease of a NIC as it stands, without a lock; none where it has another owner.
+pub fn held(
+    context: &Context,
+    name: &NetworkName,
+    mac: MacAddress,
+    owner: &OwnerId,
+) -> Result<Option<Lease>> {
+    let leases = Registry::of(&context.places, name).read()?;
+    Ok(leases.into_iter().find(|l| l.mac == Some(mac) && l.is_owned_by(owner)))
+}
+
+/// Why `address` can't be this NIC's any more: another holds it now. Without a lock.
+pub fn in_the_way(
+    context: &Context,
+    name: &NetworkName,
+    mac: MacAddress,
+    owner: &OwnerId,
+    address: IpAddr,
+) -> Result<Option<Fault>> {
+    let leases = Registry::of(&context.places, name).read()?;
+    let other = leases.into_iter().find(|l| l.address == address && l.mac != Some(mac));
+    Ok(other.and_then(|lease| {
+        let state = lease.state_now(&context.boot);
+        let waits = state == LeaseState::Idle && (!lease.fixed || lease.is_owned_by(owner));
+        (!waits).then(|| refused(name, &Refusal::Taken(Box::new(lease), state)))
+    }))
+}
+
+/// Notes that the owner runs, and by which tap. A lease that another owner has by now is left alone.
+pub fn note_running(
+    context: &Context,
+    name: &NetworkName,
+    mac: MacAddress,
+    owner: &Owner,
+    tap: Option<InterfaceName>,
+    deadline: Deadline,
+) -> Result<()> {
+    Registry::of(&context.places, name).change(deadline, |_, leases| {
+        let Some(mut lease) = leases.of_mac(mac)? else { return Ok(()) };
+        if !lease.is_owned_by(&owner.id) {
+            return Ok(());
+        }
+        let before = lease.clone();
+        lease.running = true;
+        lease.tap = tap.or(lease.tap);
+        lease.state = LeaseState::Active;
+        if lease.owner.as_ref().is_some_and(|o| o.origin != Origin::Hand) {
+            lease.boot = Some(context.boot.clone());
+        }
+        if lease != before {
+            leases.put(lease)?;
+        }
+        Ok(())
+    })
+}

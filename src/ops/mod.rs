@@ -1,0 +1,53 @@
+//! The verbs. The only room that knows an order of steps; each step knows its undo.
+
+pub mod claim;
+pub mod apply;
+pub mod attach;
+pub mod containers;
+pub mod gc;
+pub mod leases;
+pub mod network;
+pub mod render;
+pub mod wake;
+pub mod release;
+pub mod reserve;
+pub mod settle;
+pub mod surroundings;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::model::{BootId, Network, Result};
+use crate::places::{self, Places};
+use crate::registry::status;
+
+/// A clean-up after a failure gets at least so long, however late it is.
+const UNDO: Duration = Duration::from_secs(15);
+/// A question to Docker or libvirt whose answer is only nice to have.
+const ASK: Duration = Duration::from_secs(5);
+
+/// What every verb needs to know of where and when it runs.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Where our files are.
+    pub places: Places,
+    /// Which boot of the host this is.
+    pub boot: BootId,
+}
+
+impl Context {
+    /// The context of this process.
+    pub fn new(places: Places) -> Result<Self> {
+        Ok(Self { places, boot: places::boot_id()? })
+    }
+
+    /// Seconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+    }
+}
+
+/// Whether a network is to be up.
+pub(crate) fn status_up(context: &Context, network: &Network) -> Result<bool> {
+    Ok(status::load(&context.places, &network.name)?.up)
+}

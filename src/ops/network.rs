@@ -1,0 +1,335 @@
+//! Networks: created, brought up and down, deleted. All or nothing.
+
+use crate::deadline::Deadline;
+use crate::host::bridge;
+use crate::host::docker::Docker;
+use crate::host::libvirt::Libvirt;
+use crate::model::network_file::NetworkFile;
+use crate::model::overlap::{self, Taken};
+use crate::model::{DockerName, Fault, LeaseState, Network, NetworkName, Result};
+use crate::registry::lock::Lock;
+use crate::registry::{Registry, networks, snapshot, status};
+
+use super::surroundings::{self, Extent, Report};
+use super::Context;
+
+/// What `create` did.
+#[derive(Debug)]
+pub struct Created {
+    /// The network.
+    pub network: Network,
+    /// It was there already, just so.
+    pub existed: bool,
+    /// What was made outside; none when only the file was written.
+    pub report: Option<Report>,
+}
+
+/// Takes the lock under which a network's surroundings are changed. No hook takes it, so it may be
+/// held while libvirt and Docker are asked.
+pub(super) fn operation(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<Lock> {
+    crate::registry::durable::make_folder(&context.places.run, 0o755)?;
+    Lock::take(&context.places.operation_lock(name), &format!("network {name}"), deadline)
+}
+
+/// Creates a network: writes its file, and unless `offline` brings it up. The same network again
+/// changes nothing; another of the same name is refused.
+pub fn create(
+    context: &Context,
+    name: &NetworkName,
+    file: &NetworkFile,
+    offline: bool,
+    deadline: Deadline,
+) -> Result<Created> {
+    let wanted = file.network(name)?;
+    // Only one network is written at a time, or two could overlap each other unseen.
+    let guard = networks_lock(context, deadline)?;
+    let existing = networks::names(&context.places)?.contains(name);
+    if existing {
+        let network = networks::load(&context.places, name)?;
+        if network != wanted {
+            return Err(differs(&network, &wanted));
+        }
+        drop(guard);
+        let was_up = status::load(&context.places, name)?.up;
+        if offline || was_up {
+            return Ok(Created { network, existed: true, report: None });
+        }
+        let report = up(context, name, deadline)?;
+        return Ok(Created { network, existed: true, report: Some(report) });
+    }
+    let mut taken = ours(context, &wanted)?;
+    if !offline {
+        taken.extend(others(&wanted, deadline)?);
+    }
+    refuse_overlap(&wanted, &taken)?;
+    if !networks::create(&context.places, name, file)? {
+        return Err(Fault::refused(format!("network {name} was created by somebody else just now")));
+    }
+    drop(guard);
+    if offline {
+        return Ok(Created { network: wanted, existed: false, report: None });
+    }
+    match up(context, name, deadline) {
+        Ok(report) => Ok(Created { network: wanted, existed: false, report: Some(report) }),
+        Err(fault) => {
+            let undone = networks::delete(&context.places, name)
+                .and_then(|()| Registry::of(&context.places, name).remove_all(deadline));
+            Err(match undone {
+                Ok(()) => fault,
+                Err(other) => fault.and(other),
+            })
+        }
+    }
+}
+
+/// Brings a network up. When a step fails, the others are undone, unless it was up before.
+pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<Report> {
+    let guard = operation(context, name, deadline)?;
+    let network = networks::load(&context.places, name)?;
+    let mut status = status::load(&context.places, name)?;
+    let was_up = status.up;
+    if !was_up {
+        let mut taken = ours(context, &network)?;
+        taken.extend(others(&network, deadline)?);
+        refuse_overlap(&network, &taken)?;
+    }
+    status.up = true;
+    status.bridge = Some(network.bridge.clone());
+    status::store(&context.places, name, &status)?;
+    let report = surroundings::raise(context, &network, Extent::Whole, !was_up, deadline);
+    publish(context, &network, true)?;
+    match report.into_result() {
+        Ok(report) => {
+            drop(guard);
+            super::wake::wake(&context.places);
+            Ok(report)
+        }
+        Err(fault) if was_up => Err(fault),
+        Err(fault) => {
+            let undone = take_down(context, &network, deadline.at_least(super::UNDO));
+            drop(guard);
+            Err(match undone {
+                Ok(_) => fault,
+                Err(other) => fault.and(other),
+            })
+        }
+    }
+}
+
+/// Takes a network down: everything outside the registry goes, the leases stay. Refused while guests
+/// are on it, unless `force`.
+pub fn down(context: &Context, name: &NetworkName, force: bool, deadline: Deadline) -> Result<Report> {
+    let guard = operation(context, name, deadline)?;
+    let network = networks::load(&context.places, name)?;
+    if !force {
+        refuse_guests(context, &network, deadline)?;
+    }
+    let report = take_down(context, &network, deadline)?;
+    drop(guard);
+    Ok(report)
+}
+
+/// Deletes a network and all its leases. Refused while guests are on it, unless `force`.
+pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Deadline) -> Result<()> {
+    let guard = operation(context, name, deadline)?;
+    let network = match networks::load(&context.places, name) {
+        Ok(network) => Some(network),
+        // A file that can't be read must not be undeletable.
+        Err(fault) if force && fault.kind() == crate::model::Kind::Failed => None,
+        Err(fault) => return Err(fault),
+    };
+    if let Some(network) = &network {
+        if !force {
+            refuse_guests(context, network, deadline)?;
+        }
+        if status::load(&context.places, name)?.up {
+            take_down(context, network, deadline)?;
+        }
+    }
+    // The file first: without it no hook can claim, and what is left is nobody's.
+    networks::delete(&context.places, name)?;
+    Registry::of(&context.places, name).remove_all(deadline)?;
+    snapshot::withdraw(&context.places, name)?;
+    drop(guard);
+    Ok(())
+}
+
+/// The operation lock must be held. That the network is to be down is written first: killed in
+/// between, the next `apply` does not bring it up again, and `down` once more finishes.
+fn take_down(context: &Context, network: &Network, deadline: Deadline) -> Result<Report> {
+    let mut status = status::load(&context.places, &network.name)?;
+    status.up = false;
+    status::store(&context.places, &network.name, &status)?;
+    let report = surroundings::lower(context, network, deadline);
+    snapshot::withdraw(&context.places, &network.name)?;
+    report.into_result()
+}
+
+/// Publishes the leases of a network for everybody to read.
+pub(super) fn publish(context: &Context, network: &Network, up: bool) -> Result<()> {
+    let leases = Registry::of(&context.places, &network.name).read()?;
+    snapshot::publish(&context.places, &snapshot::Snapshot::of(network, up, &leases, &context.boot))
+}
+
+/// Refuses when somebody is on the network, and names who.
+pub(super) fn refuse_guests(context: &Context, network: &Network, deadline: Deadline) -> Result<()> {
+    let mut guests: Vec<String> = Registry::of(&context.places, &network.name)
+        .read()?
+        .iter()
+        .filter(|l| l.state_now(&context.boot) == LeaseState::Active)
+        .map(|l| format!("{} ({})", l.holder(), l.address))
+        .collect();
+    // Docker absent or hung: then its containers show as ports of the bridge.
+    let containers = Docker::connect(deadline.at_most(super::ASK))
+        .and_then(|docker| docker.read_network(&network.docker_network, deadline.at_most(super::ASK)));
+    if let Ok(Some(docker)) = containers {
+        guests.extend(docker.endpoints.iter().map(|e| format!("container {:?}", e.container_name)));
+    }
+    if guests.is_empty()
+        && !network.adopt
+        && let Some(state) = bridge::read(&network.bridge, deadline)?
+    {
+        guests.extend(state.ports.iter().map(|p| format!("port {}", p.name)));
+    }
+    if guests.is_empty() {
+        return Ok(());
+    }
+    let (count, more) = (guests.len(), guests.len().saturating_sub(10));
+    guests.truncate(10);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Err(Fault::refused(format!(
+        "network {} is in use by {count} guests: {}{more}",
+        network.name,
+        guests.join(", ")
+    ))
+    .hint("stop or detach them first, or use --force to take it away under them"))
+}
+
+/// Only one network at a time is added to those that are.
+fn networks_lock(context: &Context, deadline: Deadline) -> Result<Lock> {
+    crate::registry::durable::make_folder(&context.places.state, 0o700)?;
+    Lock::take(&context.places.state.join("networks.lock"), "the list of networks", deadline)
+}
+
+fn differs(is: &Network, wanted: &Network) -> Fault {
+    let mut differences = Vec::new();
+    let mut note = |what: &str, is: String, wanted: String| {
+        if is != wanted {
+            differences.push(format!("{what} is {is}, not {wanted}"));
+        }
+    };
+    let subnets = |n: &Network| n.families().map(|f| f.subnet.to_string()).collect::<Vec<_>>().join(" and ");
+    let gateways = |n: &Network| n.families().map(|f| f.gateway.to_string()).collect::<Vec<_>>().join(" and ");
+    let pools = |n: &Network| n.families().map(|f| f.vm_pool.to_string()).collect::<Vec<_>>().join(" and ");
+    let containers = |n: &Network| {
+        let pool = |f: &crate::model::Family| f.container_pool.map_or_else(|| "none".to_owned(), |p| p.to_string());
+        n.families().map(pool).collect::<Vec<_>>().join(" and ")
+    };
+    note("its bridge", is.bridge.to_string(), wanted.bridge.to_string());
+    note("its subnet", subnets(is), subnets(wanted));
+    note("its gateway", gateways(is), gateways(wanted));
+    note("its VM pool", pools(is), pools(wanted));
+    note("its container pool", containers(is), containers(wanted));
+    note("its Docker network", is.docker_network.to_string(), wanted.docker_network.to_string());
+    note("its libvirt network", is.libvirt_network.to_string(), wanted.libvirt_network.to_string());
+    note("its zone", is.zone.to_string(), wanted.zone.to_string());
+    note("its MTU", is.mtu.to_string(), wanted.mtu.to_string());
+    note("NAT", is.nat.to_string(), wanted.nat.to_string());
+    note("adoption", is.adopt.to_string(), wanted.adopt.to_string());
+    let shown = if differences.is_empty() { "it differs".to_owned() } else { differences.join("; ") };
+    Fault::refused(format!("network {} exists and {shown}", is.name))
+        .hint(format!("edit its file and run hybrid-hook apply, or delete it first: hybrid-hook network delete {}", is.name))
+}
+
+/// What our other networks take, beside their names.
+fn ours(context: &Context, wanted: &Network) -> Result<Vec<Taken>> {
+    let (all, broken) = networks::load_all(&context.places)?;
+    if let Some(fault) = broken.into_iter().next() {
+        return Err(fault);
+    }
+    let mut taken = Vec::new();
+    for other in all.into_iter().filter(|n| n.name != wanted.name) {
+        let same = |what: &str| {
+            Err(Fault::refused(format!("network {} has {what} already", other.name)).hint("choose another"))
+        };
+        if other.bridge == wanted.bridge {
+            return same(&format!("the bridge {}", other.bridge));
+        }
+        if other.docker_network == wanted.docker_network {
+            return same(&format!("the Docker network {}", other.docker_network));
+        }
+        if other.libvirt_network == wanted.libvirt_network {
+            return same(&format!("the libvirt network {}", other.libvirt_network));
+        }
+        if other.zone == wanted.zone {
+            return same(&format!("the zone {}", other.zone));
+        }
+        let who = format!("network {}", other.name);
+        taken.extend(other.families().map(|f| Taken { subnet: f.subnet, who: who.clone() }));
+    }
+    Ok(taken)
+}
+
+/// What the host's routes, Docker and libvirt take.
+fn others(wanted: &Network, deadline: Deadline) -> Result<Vec<Taken>> {
+    let mut taken = bridge::taken(&wanted.bridge, deadline)?;
+    let own = |name: &DockerName, is: &str| name.as_str() == is;
+    let ask = deadline.at_most(super::ASK);
+    if let Ok(subnets) = Docker::connect(ask).and_then(|d| d.all_subnets(ask)) {
+        let others = subnets.into_iter().filter(|(name, _)| !own(&wanted.docker_network, name));
+        taken.extend(others.map(|(name, subnet)| Taken { subnet, who: format!("Docker network {name:?}") }));
+    }
+    if let Ok(networks) = Libvirt::find().and_then(|l| l.networks(ask)) {
+        for network in networks.into_iter().filter(|n| !own(&wanted.libvirt_network, &n.name)) {
+            let who = format!("libvirt network {:?}", network.name);
+            taken.extend(network.subnets.into_iter().map(|subnet| Taken { subnet, who: who.clone() }));
+        }
+    }
+    Ok(taken)
+}
+
+fn refuse_overlap(wanted: &Network, taken: &[Taken]) -> Result<()> {
+    let Some(other) = overlap::first_overlap(wanted, taken) else { return Ok(()) };
+    let mine = wanted.overlapping(&other.subnet).unwrap_or(other.subnet);
+    let fault = Fault::refused(format!("subnet {mine} overlaps {} of {}", other.subnet, other.who));
+    Err(match overlap::free_subnet(&mine, taken) {
+        Some(free) => fault.hint(format!("{free} is free: --subnet {free}")),
+        None => fault,
+    })
+}
+
+/// A subnet for a network that names none: 10.0.1.0/24 for the default network, else the next free one.
+pub fn choose_subnet(
+    context: &Context,
+    name: &NetworkName,
+    offline: bool,
+    deadline: Deadline,
+) -> Result<ipnet::IpNet> {
+    let usual = ipnet::IpNet::V4(ipnet::Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 0, 1, 0), 24));
+    if name.as_str() == NetworkName::DEFAULT {
+        return Ok(usual);
+    }
+    let (all, _) = networks::load_all(&context.places)?;
+    if let Some(existing) = all.iter().find(|n| n.name == *name).and_then(Network::key_family) {
+        return Ok(existing.subnet);
+    }
+    let mut taken: Vec<Taken> = all
+        .iter()
+        .flat_map(|n| n.families().map(|f| Taken { subnet: f.subnet, who: n.name.to_string() }))
+        .collect();
+    // The default network may come later; its place is kept.
+    taken.push(Taken { subnet: usual, who: "the default network".to_owned() });
+    if !offline {
+        let ask = deadline.at_most(super::ASK);
+        taken.extend(bridge::taken(&name.default_bridge(), ask)?);
+        if let Ok(subnets) = Docker::connect(ask).and_then(|d| d.all_subnets(ask)) {
+            taken.extend(subnets.into_iter().map(|(who, subnet)| Taken { subnet, who }));
+        }
+        if let Ok(networks) = Libvirt::find().and_then(|l| l.networks(ask)) {
+            let subnets = networks.into_iter().flat_map(|n| n.subnets);
+            taken.extend(subnets.map(|subnet| Taken { subnet, who: String::new() }));
+        }
+    }
+    overlap::free_subnet(&usual, &taken)
+        .ok_or_else(|| Fault::refused("no free subnet was found").hint("give one with --subnet"))
+}

@@ -1,0 +1,75 @@
+//! What follows from a changed lease at once: its DHCP reservation and its names.
+
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::host::dns;
+use crate::model::{Lease, MacAddress, Network, NetworkName, Result};
+use crate::places::Places;
+use crate::registry::lock::Lock;
+use crate::registry::{Registry, status};
+
+use super::Context;
+
+/// How long to wait for another render of the same network's files.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// Takes the lock of a network's rendered files. The registry is read after it is taken, never
+/// before, so that an older render can't land last.
+pub(super) fn lock(places: &Places, name: &NetworkName, deadline: Deadline) -> Result<Lock> {
+    crate::registry::durable::make_folder(&places.run, 0o755)?;
+    let what = format!("the rendering of network {name}");
+    Lock::take(&places.render_lock(name), &what, deadline.at_most(WAIT))
+}
+
+/// Renders one NIC's lease, for a network that is up.
+pub fn lease(context: &Context, network: &Network, lease: &Lease, deadline: Deadline) -> Result<()> {
+    let Some(mac) = lease.mac else { return Ok(()) };
+    one(context, network, mac, deadline)
+}
+
+/// Renders what became of one MAC's lease.
+fn one(context: &Context, network: &Network, mac: MacAddress, deadline: Deadline) -> Result<()> {
+    let places = &context.places;
+    if !places.dns(&network.name).exists() {
+        // The network is down: it is rendered as a whole when it comes up.
+        return Ok(());
+    }
+    let guard = lock(places, &network.name, deadline)?;
+    let lease = Registry::of(places, &network.name)
+        .change(deadline.at_most(WAIT), |_, leases| leases.of_mac(mac))?;
+    let reload = match &lease {
+        Some(lease) => dns::write_lease(network, places, lease)?,
+        None => dns::remove_lease(network, places, mac)?,
+    };
+    drop(guard);
+    if reload.needed() {
+        dns::reload(network, places, deadline)?;
+    }
+    Ok(())
+}
+
+/// Renders what a command changed, and wakes the service for the rest.
+pub fn lease_by_hand(context: &Context, network: &Network, lease: &Lease, deadline: Deadline) -> Result<()> {
+    if !status::load(&context.places, &network.name)?.up {
+        return Ok(());
+    }
+    let done = self::lease(context, network, lease, deadline);
+    super::wake::wake(&context.places);
+    done
+}
+
+/// As [`lease_by_hand`], for a lease that is no more.
+pub fn forgotten_by_hand(
+    context: &Context,
+    network: &Network,
+    mac: MacAddress,
+    deadline: Deadline,
+) -> Result<()> {
+    if !status::load(&context.places, &network.name)?.up {
+        return Ok(());
+    }
+    let done = one(context, network, mac, deadline);
+    super::wake::wake(&context.places);
+    done
+}

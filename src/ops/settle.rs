@@ -1,0 +1,74 @@
+//! Settle: what follows from the registry without touching bridge or firewall: names, DHCP, the
+//! snapshot, containers beside VMs, garbage. The service does it when it is woken; without one, a
+//! detached child does it once.
+
+use std::collections::HashSet;
+
+use crate::deadline::Deadline;
+use crate::host::docker::Docker;
+use crate::host::libvirt::Libvirt;
+use crate::model::{Fault, Network, Result};
+
+use super::gc::{self, Known};
+use super::{Context, containers, network, surroundings};
+
+/// Names, DHCP and the snapshot of every network that is up. Asks neither Docker nor libvirt.
+pub fn names(context: &Context, deadline: Deadline) -> Vec<Fault> {
+    each(context, |network| {
+        surroundings::write_names(context, network, deadline)?;
+        network::publish(context, network, true)
+    })
+}
+
+/// Containers that VMs want beside them, and those that they no longer want.
+pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
+    match Docker::connect(deadline) {
+        Ok(docker) => each(context, |network| containers::attach(context, network, &docker, deadline).map(drop)),
+        // Absent: there is nothing to attach. The next apply finds it.
+        Err(fault) if fault.kind() == crate::model::Kind::Missing => Vec::new(),
+        Err(fault) => vec![fault],
+    }
+}
+
+/// Frees what nobody can come back to, as far as libvirt and Docker can be asked.
+pub fn garbage(context: &Context, at_once: bool, deadline: Deadline) -> Vec<Fault> {
+    let known = known(deadline);
+    each(context, |network| {
+        let (network, collected) = gc::collect(context, &network.name, &known, at_once, deadline)?;
+        for lease in &collected.freed {
+            log::info!("{} on network {} is free: {} is gone", lease.address, network.name, lease.holder());
+        }
+        for lease in &collected.idled {
+            log::info!("{} on network {} is idle: {} does not run", lease.address, network.name, lease.holder());
+        }
+        if collected.freed.is_empty() && collected.idled.is_empty() {
+            return Ok(());
+        }
+        surroundings::write_names(context, &network, deadline)?;
+        network::publish(context, &network, true)
+    })
+}
+
+/// Which owners libvirt and Docker know now.
+#[must_use]
+pub fn known(deadline: Deadline) -> Known {
+    let domains = Libvirt::find().and_then(|l| l.domains(false, deadline));
+    let containers = Docker::connect(deadline).and_then(|d| d.containers(deadline));
+    let mut known = Known::default();
+    if let Ok(domains) = domains {
+        known.running = Some(domains.iter().filter(|d| d.running).map(|d| d.uuid.clone()).collect());
+        known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
+    }
+    known.containers = containers.ok().map(|c| c.into_iter().map(|c| c.id).collect::<HashSet<_>>());
+    known
+}
+
+fn each(context: &Context, act: impl Fn(&Network) -> Result<()>) -> Vec<Fault> {
+    match surroundings::up_networks(context) {
+        Ok((networks, mut faults)) => {
+            faults.extend(networks.iter().filter_map(|network| act(network).err()));
+            faults
+        }
+        Err(fault) => vec![fault],
+    }
+}

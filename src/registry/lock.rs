@@ -1,0 +1,129 @@
+//! Locks between processes: flock(2) on a file of its own that is never renamed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::model::{Fault, Result};
+
+use super::durable::{self, io_fault};
+
+/// A lock that is held until it is dropped, or until the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Takes the lock, waiting until `deadline`. `what` names the thing in the message that says who holds it.
+    pub fn take(path: &Path, what: &str, deadline: Deadline) -> Result<Self> {
+        let mut pause = Duration::from_micros(200);
+        loop {
+            if let Some(lock) = Self::try_take(path)? {
+                return Ok(lock);
+            }
+            if deadline.passed() {
+                return Err(Self::busy(path, what));
+            }
+            // Spread the waiters, or they all look at once.
+            let spread = Duration::from_micros(u64::from(std::process::id() % 97) * 10);
+            std::thread::sleep((pause + spread).min(deadline.left()));
+            pause = (pause * 2).min(Duration::from_millis(4));
+        }
+    }
+
+    /// Takes the lock if nobody has it.
+    pub fn try_take(path: &Path) -> Result<Option<Self>> {
+        loop {
+            let mut file = Self::open(path)?;
+            match fs2::FileExt::try_lock_exclusive(&file) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => return Ok(None),
+                Err(e) => return Err(io_fault("lock", path, e)),
+            }
+            // The folder may have been removed while we waited: then this is a lock on nothing.
+            let ours = file.metadata().map_err(|e| io_fault("look at", path, e))?;
+            match std::fs::metadata(path) {
+                Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => {}
+                _ => continue,
+            }
+            // For the message of those who wait; not worth failing for.
+            let _ = file.rewind();
+            let _ = file.write_all(format!("{:<10}\n", std::process::id()).as_bytes());
+            return Ok(Some(Self { file }));
+        }
+    }
+
+    fn open(path: &Path) -> Result<File> {
+        let mut options = OpenOptions::new();
+        // Who can open it can hold it: only its owner.
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        match options.open(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                if let Some(folder) = path.parent() {
+                    durable::make_folder(folder, 0o700)?;
+                }
+                options.open(path).map_err(|e| io_fault("open the lock", path, e))
+            }
+            other => other.map_err(|e| io_fault("open the lock", path, e)),
+        }
+    }
+
+    fn busy(path: &Path, what: &str) -> Fault {
+        let mut text = String::new();
+        if let Ok(file) = File::open(path) {
+            let _ = file.take(32).read_to_string(&mut text);
+        }
+        let pid = text.trim().parse::<u32>().ok();
+        let holder = pid.map_or_else(|| "another process".to_owned(), |p| format!("process {p}"));
+        let hint = pid.map_or_else(
+            || format!("fuser {} shows who holds it", path.display()),
+            |p| format!("ps -p {p} shows what it is; try again when it is done"),
+        );
+        Fault::failed(format!("{what} is locked by {holder}, and it did not let go in time")).hint(hint)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do as well; this says it. Through fs2, because std has methods of the same names.
+        let _ = fs2::FileExt::unlock(&self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> Result<tempfile::TempDir> {
+        tempfile::tempdir().map_err(|e| Fault::failed("no folder").because(e))
+    }
+
+    #[test]
+    fn a_second_taker_is_told_who_holds_it() -> Result<()> {
+        let folder = folder()?;
+        let path = folder.path().join("lock");
+        let held = Lock::take(&path, "x", Deadline::after(Duration::from_secs(1)))?;
+        let error = Lock::take(&path, "the registry", Deadline::after(Duration::from_millis(20)));
+        let text = error.err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+        drop(held);
+        assert!(Lock::try_take(&path)?.is_some());
+        Ok(())
+    }
+
+    #[test]
+    fn a_lock_on_a_removed_file_is_no_lock() -> Result<()> {
+        let folder = folder()?;
+        let path = folder.path().join("lock");
+        let held = Lock::try_take(&path)?;
+        std::fs::remove_file(&path).map_err(|e| io_fault("remove", &path, e))?;
+        let fresh = Lock::try_take(&path)?;
+        assert!(held.is_some() && fresh.is_some() && path.exists());
+        Ok(())
+    }
+}

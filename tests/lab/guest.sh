@@ -22,6 +22,7 @@ guest_ensure() { # ROOT
 		# Of two that made it at once, one is enough.
 		mv -T "$new" "$path" 2>/dev/null || rm -rf "$new"
 	fi
+	touch "$path"
 	echo "$path"
 }
 

@@ -8,7 +8,7 @@
 ROOT_RECIPE=1
 
 root_packages() { # RELEASE
-	sed 's/#.*//' "$LAB_HERE/packages/$1" | tr -s ' \t\n' '\n\n\n' | sed '/^$/d'
+	sed 's/#.*//' "$LAB_HERE/packages/$1" | xargs -n 1
 }
 
 root_path() { # RELEASE
@@ -31,6 +31,7 @@ root_ensure() { # RELEASE
 		[ -d "$root" ] || root_make "$1" "$root" "$lock" || return
 		exec {lock}>&-
 	fi
+	touch "$root"
 	echo "$root"
 }
 
@@ -54,19 +55,19 @@ root_make() { # RELEASE ROOT LOCK
 		return 1
 	fi
 	rm -f "$new.log"
-	root_drop_old "$release"
+	root_drop_old
 	mv "$new" "$root"
 	note "made the $release root in $((SECONDS - began)) s ($(du -sh "$root" | cut -f1))"
 }
 
-# Roots of RELEASE that no lab stands on are of no more use.
-root_drop_old() { # RELEASE
+# Roots and guests that no lab stands on and nobody asked for in a day are of
+# no more use.
+root_drop_old() {
 	local old
-	for old in "$LAB_CACHE/roots/$1"-*; do
-		case $old in *.new | *.new.log) continue ;; esac
-		[ -d "$old" ] || continue
-		grep -qsxF "$old" "$LAB_CACHE"/labs/*/root || root_remove "$old"
-	done
+	find "$LAB_CACHE/roots" "$LAB_CACHE/guests" -mindepth 1 -maxdepth 1 -type d -mmin +1440 2>/dev/null |
+		while read -r old; do
+			grep -qsxF "$old" "$LAB_CACHE"/labs/*/{root,guest} || root_remove "$old"
+		done
 }
 
 root_remove() { # FOLDER
@@ -138,6 +139,7 @@ root_kernel() { # ROOT
 	mkdir -p "$root$at/modules" "$root"/tmp/kernel/debs/partial
 	root_in "$root" apt-get install -y --no-install-recommends --download-only \
 		-o Dir::Cache::archives=/tmp/kernel/debs linux-image-cloud-amd64
+	# shellcheck disable=SC2016 # expanded in the root
 	root_in "$root" sh -c 'for deb in /tmp/kernel/debs/linux-*.deb; do dpkg-deb -x "$deb" /tmp/kernel; done'
 	find "$root/tmp/kernel" -name 'vmlinuz*' -type f -exec cp {} "$root$at/vmlinuz" \; -quit
 	[ -s "$root$at/vmlinuz" ]
@@ -156,7 +158,7 @@ root_finish() { # ROOT
 	# Nothing in a lab can be updated from outside.
 	root_in "$root" apt-get clean
 	rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/log/*.log \
-		"$root"/var/log/apt/* "$root"/usr/share/doc/* "$root"/usr/share/man/* "$root"/dev/*
+		"$root"/var/log/apt/* "$root"/usr/share/doc/* "$root"/usr/share/man/* "${root:?}"/dev/*
 	root_in "$root" systemctl disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer || true
 	# Each lab gets these of its own.
 	rm -f "$root/etc/machine-id" "$root/etc/hostname" "$root/var/lib/dbus/machine-id"

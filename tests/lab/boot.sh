@@ -32,9 +32,8 @@ lab_create() { # NAME RELEASE
 	dir=$(lab_dir "$1")
 	root=$(root_ensure "$2") || return
 	guest=$(guest_ensure "$root") || return
-	mkdir -p "$dir"/{upper,work,merged,docker,containerd,exchange}
+	mkdir -p "$dir"/{upper,work,merged,docker,containerd,exchange} || return
 	chmod 711 "$dir/docker"
-	# A worktree's folder can go away under a running lab; its files can't.
 	echo "$1" >"$dir/name"
 	echo "$2" >"$dir/release"
 	echo "$root" >"$dir/root"
@@ -105,30 +104,32 @@ lab_wait_services() { # NAME DEADLINE
 	return 1
 }
 
-# Runs CMD in the lab, as its user LAB_USER if that is set: argument vector,
+# Becomes CMD in the lab, as its user LAB_USER if that is set: argument vector,
 # input, output and exit code as they are; a clean environment.
-lab_run() { # NAME CMD…
-	local pid own home=/root
+lab_enter() { # NAME CMD…
+	local pid own home=/root gid user=()
 	pid=$(lab_pid "$1") || die 4 "lab $1 is not up" "lab --name $1 up"
 	shift
-	own=/proc/$pid/root/sys/fs/cgroup/lab-run
 	if [ -n "${LAB_USER-}" ]; then
-		home=$(awk -F: -v user="$LAB_USER" '$1 == user { print $6 }' "/proc/$pid/root/etc/passwd")
-		[ -n "$home" ] || die 4 "the lab has no user $LAB_USER"
-		set -- runuser -u "$LAB_USER" -- "$@"
+		IFS=: read -r _ _ _ gid _ home _ < <(grep "^$LAB_USER:" "/proc/$pid/root/etc/passwd") ||
+			die 4 "the lab has no user $LAB_USER"
+		user=(--reuid "$LAB_USER" --regid "$gid" --init-groups)
 	fi
-	(
-		# What runs in the lab is counted with the lab, so that ending it
-		# finds it. It also ends with its caller.
-		[ -d "$own" ] || mkdir "$own" 2>/dev/null
-		echo 0 2>/dev/null >"$own/cgroup.procs" || true
-		[ -z "${LAB_LOCK-}" ] || exec {LAB_LOCK}>&-
-		# shellcheck disable=SC2016 # expanded in the lab
-		exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-			TERM="${TERM:-dumb}" HOME="$home" LC_ALL=C.UTF-8 \
-			nsenter -t "$pid" --all -- setpriv --pdeathsig TERM \
-			sh -c 'cd "$HOME" && exec "$@"' sh "$@"
-	)
+	# What runs in the lab is counted with the lab, so that ending it finds it.
+	own=/proc/$pid/root/sys/fs/cgroup/lab-run
+	[ -d "$own" ] || mkdir "$own" 2>/dev/null || true
+	{ echo 0 >"$own/cgroup.procs"; } 2>/dev/null || true
+	[ -z "${LAB_LOCK-}" ] || exec {LAB_LOCK}>&-
+	# It also ends with its caller.
+	# shellcheck disable=SC2016 # expanded in the lab
+	exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+		TERM="${TERM:-dumb}" HOME="$home" LC_ALL=C.UTF-8 \
+		nsenter -t "$pid" --all -- setpriv "${user[@]}" --pdeathsig TERM \
+		sh -c 'cd "$HOME" 2>/dev/null || cd /; exec "$@"' sh "$@"
+}
+
+lab_run() { # NAME CMD…
+	(lab_enter "$@")
 }
 
 # Ends the lab's processes: asked to shut down, or at once.
@@ -151,7 +152,12 @@ lab_gone() { # NAME SECONDS
 		sleep 0.1
 	done
 	# The last of its processes can outlive process 1 by a moment.
-	"$BASH" "$LAB_HERE/cgroup.sh" remove "$(<"$(lab_dir "$1")/cgroup")"
+	lab_end_cgroup "$1"
+}
+
+lab_end_cgroup() { # NAME
+	unshare --mount --propagation private \
+		"$BASH" "$LAB_HERE/cgroup.sh" remove "$(<"$(lab_dir "$1")/cgroup")"
 }
 
 # Removes all that is left of the lab, dead or alive, crashed half-way or not.
@@ -159,8 +165,8 @@ lab_remove() { # NAME
 	local dir
 	dir=$(lab_dir "$1")
 	[ -d "$dir" ] || return 0
-	lab_stop "$1" kill
-	[ ! -s "$dir/cgroup" ] || "$BASH" "$LAB_HERE/cgroup.sh" remove "$(<"$dir/cgroup")" ||
+	lab_stop "$1" kill || true
+	[ ! -s "$dir/cgroup" ] || lab_end_cgroup "$1" ||
 		die 1 "processes of lab $1 can't be ended"
 	rm -rf --one-file-system -- "$dir"
 	rmdir --ignore-fail-on-non-empty "$LAB_CACHE/labs"

@@ -35,7 +35,7 @@ cgroup_remove() { # NAME
 	return 1
 }
 
-# As `cgroup.sh remove NAME`, in a mount namespace of its own.
+# As `cgroup.sh remove NAME`, to be run in a mount namespace of its own.
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
 	[ "${1-}" = remove ] || exit 2
 	cgroup_with cgroup_remove "$2"

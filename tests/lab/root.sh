@@ -7,8 +7,9 @@
 # which counts by itself).
 ROOT_RECIPE=1
 
+# The release's list, and what HYBRID_LAB_PACKAGES adds for this once.
 root_packages() { # RELEASE
-	sed 's/#.*//' "$LAB_HERE/packages/$1" | xargs -n 1
+	{ sed 's/#.*//' "$LAB_HERE/packages/$1" && echo "${HYBRID_LAB_PACKAGES-}"; } | xargs -n 1
 }
 
 root_path() { # RELEASE

@@ -27,25 +27,26 @@ root_ensure() { # RELEASE
 		exec {lock}>"$LAB_CACHE/locks/root-$1"
 		flock -n "$lock" || {
 			note "waiting for another lab that is making the $1 root"
-			flock "$lock"
+			flock "$lock" || return
 		}
-		[ -d "$root" ] || root_make "$1" "$root" "$lock" || return
+		[ -d "$root" ] || root_make "$1" "$root" || return
 		exec {lock}>&-
 	fi
 	touch "$root"
 	echo "$root"
 }
 
-root_make() { # RELEASE ROOT LOCK
-	local release=$1 root=$2 lock=$3 began=$SECONDS mirror new="$2.new"
+root_make() { # RELEASE ROOT
+	local release=$1 root=$2 began=$SECONDS mirror new="$2.new"
 	root_need_debootstrap
 	mirror=$(root_mirror "$release") || return
 	note "making the $release root: some minutes, once, about 1 GB in $LAB_CACHE"
 	root_remove "$new"
 	# Its own mount and process namespaces: whatever happens in there,
-	# no mount and no process stays behind.
+	# no mount and no process stays behind. It holds the lock too, so that
+	# nobody starts afresh beside a builder whose caller was killed.
 	if ! LAB_MIRROR=$mirror unshare --mount --propagation private --pid --fork --kill-child \
-		"$BASH" "$LAB_HERE/root.sh" build "$release" "$new" {lock}>&- 3>&2 >"$new.log" 2>&1; then
+		"$BASH" "$LAB_HERE/root.sh" build "$release" "$new" 3>&2 >"$new.log" 2>&1; then
 		note "making the $release root failed; the end of $new.log:"
 		tail -n 15 "$new.log" >&2
 		root_remove "$new"

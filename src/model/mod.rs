@@ -8,6 +8,7 @@ pub mod mac;
 pub mod names;
 pub mod network;
 pub mod network_file;
+pub mod overlap;
 pub mod pool;
 pub mod request;
 pub mod selector;

@@ -1,1 +1,0 @@
-//! The bridge, its ports and addresses, by netlink.

@@ -1,0 +1,34 @@
+//! The bridge, its ports and addresses, by netlink (rtnetlink(7)).
+//!
+//! A bridge that we make carries our mark in its alias (`IFLA_IFALIAS`): `hybrid-hook:NETWORK`. The
+//! alias comes in a second message, so a bridge without an alias but with the MAC that we derive
+//! from the network's name is ours too: a crash between the two messages leaves nothing foreign.
+//! An address that we add carries the mark [`ADDRESS_PROTOCOL`], which tells it from a person's on
+//! an adopted bridge.
+//!
+//! Reading needs no right; changing needs `CAP_NET_ADMIN`.
+
+mod decode;
+mod ensure;
+mod netlink;
+mod plan;
+mod port;
+mod read;
+mod route;
+mod veth;
+
+pub use decode::{Address, Counters, Peer, PortKind, PortState};
+pub use ensure::{ensure, remove};
+pub use port::{PortBrief, enslave, pin, port, put_back};
+pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, read};
+pub use route::{Route, routes, taken, uplinks};
+pub use veth::{HostVeth, host_veth_of, host_veths_of};
+
+pub(super) use netlink::talk;
+
+/// The `IFA_PROTO` of the addresses that we add: who put it there, as the kernel keeps it since
+/// 5.18 (`ip address show` prints it as `proto 0x68`). Older kernels forget it.
+pub const ADDRESS_PROTOCOL: u8 = 0x68;
+
+/// What a bridge of ours begins its alias with; the network's name follows.
+pub const ALIAS_PREFIX: &str = "hybrid-hook:";

@@ -1,4 +1,19 @@
 //! Domains in XML: read NICs and our metadata; rewrite with every other byte kept.
+//!
+//! Nothing here writes XML anew: [`parse`] finds where things are, and every change is spliced into
+//! the text that came in.
 
+mod document;
+mod domain;
+mod glance;
+mod metadata;
+mod parse;
+mod plan;
 pub mod port;
+
+pub use document::NAMESPACE;
+pub use domain::{Domain, Nic, Source, Teaming};
+pub use glance::Glance;
+pub use parse::{DEPTH_LIMIT, SIZE_LIMIT, XmlFault};
+pub use plan::{Lack, NicPlan, PlanFault, match_nics, plan};
 pub use port::Port;

@@ -12,6 +12,7 @@ pub mod overlap;
 pub mod pool;
 pub mod request;
 pub mod selector;
+pub mod uuid;
 
 pub use claim::{ClaimRequest, Claimed, LeaseView, Refusal};
 pub use fault::{Fault, Kind, Result};
@@ -23,3 +24,4 @@ pub use network::{Family, Network};
 pub use pool::AddressRange;
 pub use request::NicRequest;
 pub use selector::Selector;
+pub use uuid::Uuid;

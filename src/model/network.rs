@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::names::Invalid;
 use super::pool::{address_at, ordinal};
-use super::{AddressRange, DnsLabel, DockerName, InterfaceName, MacAddress, NetworkName, ZoneName};
+use super::{AddressRange, DnsLabel, DockerName, InterfaceName, MacAddress, NetworkName, Uuid, ZoneName};
 
 /// One family's addressing on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +229,12 @@ impl Network {
     #[must_use]
     pub fn bridge_mac(&self) -> MacAddress {
         MacAddress::of_bridge(&self.name)
+    }
+
+    /// The UUID of our libvirt network: by it ours is told from somebody else's of the same name.
+    #[must_use]
+    pub fn libvirt_uuid(&self) -> Uuid {
+        Uuid::of_libvirt_network(&self.name)
     }
 
     /// Whether `address` can be a guest's lease here, container or VM.

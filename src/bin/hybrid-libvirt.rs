@@ -1,3 +1,0 @@
-//! The helper that links libvirt.
-
-fn main() {}

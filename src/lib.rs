@@ -4,8 +4,11 @@
 //! right: [`hook`], [`cli`] and [`watch`] call [`ops`]; ops changes the [`registry`] and renders to
 //! the [`host`]; [`model`] and [`domain_xml`] decide and touch nothing.
 
+pub mod cli;
 pub mod deadline;
 pub mod domain_xml;
+pub mod hook;
 pub mod host;
+pub mod logging;
 pub mod model;
 pub mod places;

@@ -71,12 +71,6 @@ impl Places {
         self.network_state(network).join("status.toml")
     }
 
-    /// The containers that we connected to a network.
-    #[must_use]
-    pub fn endpoints_file(&self, network: &NetworkName) -> PathBuf {
-        self.network_state(network).join("endpoints.toml")
-    }
-
     /// The lock under which containers are connected and let go. No hook takes it.
     #[must_use]
     pub fn containers_lock(&self, network: &NetworkName) -> PathBuf {

@@ -35,7 +35,7 @@ impl Apply {
             faults.extend(report.into_result().err());
         }
         if !self.boot {
-            faults.extend(ops::settle::garbage(&context, false, deadline));
+            faults.extend(ops::settle::garbage(&context, deadline));
             faults.extend(ops::settle::containers(&context, deadline));
         }
         if let Some(fault) = faults.into_iter().reduce(Fault::and) {

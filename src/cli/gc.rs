@@ -35,7 +35,7 @@ impl Gc {
         };
         let mut freed = Vec::new();
         for name in &names {
-            let (network, collected) = ops::gc::collect(&context, name, &known, true, deadline)?;
+            let (network, collected) = ops::gc::collect(&context, name, &known, deadline)?;
             for lease in &collected.freed {
                 if let Some(mac) = lease.mac {
                     ops::render::forgotten_by_hand(&context, &network, mac, deadline)

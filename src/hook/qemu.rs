@@ -62,8 +62,7 @@ pub fn answer(name: &str, operation: &str, xml: &[u8]) -> Answer {
     let glance = Glance::of(xml);
     let places = Places::from_environment();
     let (networks, broken) = super::networks(&places);
-    let ours = glance.mentions_us || networks.iter().any(|n| glance.uses(n));
-    if !ours {
+    if !glance.concerns(&networks) {
         return Answer::default();
     }
     logging::start();
@@ -212,12 +211,12 @@ impl Subject {
                 continue;
             };
             let done = match bridge::port(tap, deadline) {
-                Ok(Some(port)) if port.bridge.as_ref() == Some(&network.bridge) => {
-                    bridge::pin(&network.bridge, tap, nic.mac, deadline)
+                Ok(Some(port)) if port.master.as_deref() == Some(network.bridge.as_str()) => {
+                    bridge::pin(tap, nic.mac, deadline)
                 }
                 Ok(Some(port)) => Err(Fault::failed(format!(
                     "tap {tap} is on {}, not on {}",
-                    port.bridge.map_or_else(|| "no bridge".to_owned(), |b| b.to_string()),
+                    port.master.unwrap_or_else(|| "no bridge".to_owned()),
                     network.bridge
                 ))),
                 Ok(None) => Err(Fault::failed(format!("tap {tap} is not there"))),

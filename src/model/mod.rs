@@ -12,6 +12,7 @@ pub mod overlap;
 pub mod pool;
 pub mod request;
 pub mod selector;
+pub mod setting;
 pub mod uuid;
 
 pub use claim::{ClaimRequest, Claimed, LeaseView, Refusal};

@@ -8,8 +8,8 @@ use crate::registry::Registry;
 
 use super::Context;
 
-/// A lease that changed this recently, in seconds, is not touched: its owner may just be coming or going,
-/// and what libvirt said may be older than it.
+/// A lease that became active this recently, in seconds, is not called idle: what libvirt said may be
+/// older than it.
 const SETTLED: u64 = 30;
 
 /// Which owners exist. `None` where nobody could be asked: then nothing of that kind is freed.
@@ -49,25 +49,26 @@ impl Known {
     }
 }
 
-/// Frees what nobody can come back to. With `at_once`, also what changed just now: for when the
-/// answer is known to be newer than the change.
+/// Frees what nobody can come back to.
+///
+/// A lease that became idle is freed at once when its owner is unknown: nobody can be about to start
+/// a domain that libvirt doesn't know. One that is active is only called idle when it has been so for
+/// a while: a domain that started after libvirt was asked is not in the answer.
 pub fn collect(
     context: &Context,
     name: &NetworkName,
     known: &Known,
-    at_once: bool,
     deadline: Deadline,
 ) -> Result<(Network, Collected)> {
     let now = context.now();
     let registry = Registry::of(&context.places, name);
-    let settled = |l: &Lease| at_once || l.changed + SETTLED <= now;
     // Without a lock first: most of the time there is nothing to do.
-    let worth = registry.read()?.iter().any(|l| settled(l) && verdict(context, known, l) != Verdict::Keep);
+    let worth = registry.read()?.iter().any(|l| verdict(context, known, l, now) != Verdict::Keep);
     registry.change(deadline, |network, leases| {
         let mut collected = Collected::default();
         if worth {
-            for mut lease in leases.all()?.into_iter().filter(settled) {
-                match verdict(context, known, &lease) {
+            for mut lease in leases.all()? {
+                match verdict(context, known, &lease, now) {
                     Verdict::Keep => {}
                     Verdict::Free => {
                         leases.take(lease.address)?;
@@ -96,9 +97,10 @@ enum Verdict {
     Free,
 }
 
-fn verdict(context: &Context, known: &Known, lease: &Lease) -> Verdict {
+fn verdict(context: &Context, known: &Known, lease: &Lease, now: u64) -> Verdict {
+    let settled = lease.changed + SETTLED <= now;
     match lease.state_now(&context.boot) {
-        LeaseState::Active if known.is_stale_active(lease) => Verdict::Idle,
+        LeaseState::Active if settled && known.is_stale_active(lease) => Verdict::Idle,
         LeaseState::Idle if !lease.reserved && !known.knows(lease) => Verdict::Free,
         // Active in another boot: written down as idle, so that a reader without our clock sees it too.
         LeaseState::Idle if lease.state == LeaseState::Active => Verdict::Idle,

@@ -38,12 +38,12 @@ fn one(context: &Context, network: &Network, mac: MacAddress, deadline: Deadline
     let guard = lock(places, &network.name, deadline)?;
     let lease = Registry::of(places, &network.name)
         .change(deadline.at_most(WAIT), |_, leases| leases.of_mac(mac))?;
-    let reload = match &lease {
+    let written = match &lease {
         Some(lease) => dns::write_lease(network, places, lease)?,
         None => dns::remove_lease(network, places, mac)?,
     };
     drop(guard);
-    if reload.needed() {
+    if written.needs_reload() {
         dns::reload(network, places, deadline)?;
     }
     Ok(())

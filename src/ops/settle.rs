@@ -23,7 +23,7 @@ pub fn names(context: &Context, deadline: Deadline) -> Vec<Fault> {
 /// Containers that VMs want beside them, and those that they no longer want.
 pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
     match Docker::connect(deadline) {
-        Ok(docker) => each(context, |network| containers::attach(context, network, &docker, deadline).map(drop)),
+        Ok(docker) => each(context, |network| containers::attach(context, network, &docker, deadline)),
         // Absent: there is nothing to attach. The next apply finds it.
         Err(fault) if fault.kind() == crate::model::Kind::Missing => Vec::new(),
         Err(fault) => vec![fault],
@@ -31,10 +31,10 @@ pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
 }
 
 /// Frees what nobody can come back to, as far as libvirt and Docker can be asked.
-pub fn garbage(context: &Context, at_once: bool, deadline: Deadline) -> Vec<Fault> {
+pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
     let known = known(deadline);
     each(context, |network| {
-        let (network, collected) = gc::collect(context, &network.name, &known, at_once, deadline)?;
+        let (network, collected) = gc::collect(context, &network.name, &known, deadline)?;
         for lease in &collected.freed {
             log::info!("{} on network {} is free: {} is gone", lease.address, network.name, lease.holder());
         }
@@ -59,7 +59,7 @@ pub fn known(deadline: Deadline) -> Known {
         known.running = Some(domains.iter().filter(|d| d.running).map(|d| d.uuid.clone()).collect());
         known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
     }
-    known.containers = containers.ok().map(|c| c.into_iter().map(|c| c.id).collect::<HashSet<_>>());
+    known.containers = containers.ok().map(|l| l.containers.into_iter().map(|c| c.id).collect::<HashSet<_>>());
     known
 }
 

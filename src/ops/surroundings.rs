@@ -4,10 +4,11 @@ use crate::deadline::Deadline;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
 use crate::host::{Change, bridge, dns, firewall, sysctl};
+use crate::model::setting::Setting;
 use crate::model::{Fault, Lease, Network, NetworkName, Result};
 use crate::registry::{Registry, networks, status};
 
-use super::{Context, render};
+use super::{Context, containers, render};
 
 /// One thing that was looked at and, where needed, made.
 #[derive(Debug)]
@@ -16,6 +17,14 @@ pub struct Step {
     pub what: String,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+impl Step {
+    /// Whether something was made.
+    #[must_use]
+    pub fn was_made(&self) -> bool {
+        matches!(self.outcome, Outcome::Made)
+    }
 }
 
 /// What became of a step.
@@ -71,7 +80,7 @@ impl Report {
     /// Whether anything was made.
     #[must_use]
     pub fn changed(&self) -> bool {
-        self.steps.iter().any(|s| matches!(s.outcome, Outcome::Made))
+        self.steps.iter().any(Step::was_made)
     }
 
     /// The report where nothing failed; else one fault with the others beside it.
@@ -155,43 +164,39 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
     report
 }
 
-/// Forwarding for the bridge and the uplinks, each uplink's former value remembered.
+/// Forwarding for the bridge and the uplinks; the kernel's former settings are remembered.
 fn forwarding(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
     let uplinks = bridge::uplinks(deadline)?;
+    // Remembered before they are changed: a crash between the two must not lose the former values.
     let mut status = status::load(&context.places, &network.name)?;
-    for uplink in uplinks.iter().filter(|_| network.nat) {
-        if !status.uplinks.contains_key(uplink)
-            && let Some(before) = sysctl::forwarding(uplink)?
-        {
-            status.uplinks.insert(uplink.clone(), before);
+    for reading in sysctl::read(network, &uplinks)? {
+        let theirs = reading.key.interface != network.bridge || network.adopt;
+        let known = status.settings.iter().any(|s| s.key == reading.key);
+        if let Some(value) = reading.now.filter(|now| theirs && !known && *now != reading.wanted) {
+            status.settings.push(Setting { key: reading.key, value });
         }
     }
-    // Remembered before it is changed: a crash between the two must not lose the former value.
     status::store(&context.places, &network.name, &status)?;
-    sysctl::ensure(network, &uplinks)
+    Ok(sysctl::ensure(network, &uplinks, deadline)?.change)
 }
 
-/// Puts each uplink's forwarding back, unless another network of ours still needs it.
+/// Puts the kernel's settings back, unless another network of ours still needs them: then that one
+/// remembers what was there before either.
 fn restore_forwarding(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
-    let _ = deadline;
     let mut status = status::load(&context.places, &network.name)?;
-    let others: Vec<_> = up_networks(context)?.0.into_iter().filter(|n| n.name != network.name).collect();
-    let mut change = Change::None;
-    for (uplink, before) in std::mem::take(&mut status.uplinks) {
-        let mut needed = false;
-        for other in &others {
+    let mut settings = std::mem::take(&mut status.settings);
+    for other in up_networks(context)?.0.iter().filter(|n| n.name != network.name) {
+        let needs = sysctl::read(other, &bridge::uplinks(deadline)?)?;
+        let (passed_on, rest) =
+            settings.into_iter().partition::<Vec<_>, _>(|s| needs.iter().any(|reading| reading.key == s.key));
+        settings = rest;
+        if !passed_on.is_empty() {
             let mut theirs = status::load(&context.places, &other.name)?;
-            if let Some(value) = theirs.uplinks.get_mut(&uplink) {
-                // The other one remembers what was there before either of us.
-                *value &= before;
-                status::store(&context.places, &other.name, &theirs)?;
-                needed = true;
-            }
-        }
-        if !needed {
-            change = change.or(sysctl::restore_forwarding(&uplink, before)?);
+            theirs.settings.extend(passed_on);
+            status::store(&context.places, &other.name, &theirs)?;
         }
     }
+    let change = sysctl::restore(&settings, deadline)?;
     status::store(&context.places, &network.name, &status)?;
     Ok(change)
 }
@@ -213,12 +218,12 @@ pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadli
     let guard = render::lock(&context.places, &network.name, deadline)?;
     let leases = Registry::of(&context.places, &network.name).read()?;
     let fitting: Vec<Lease> = leases.into_iter().filter(|l| network.may_lease(l.address).is_ok()).collect();
-    let (change, reload) = dns::write_all(network, &context.places, &fitting)?;
+    let written = dns::write_all(network, &context.places, &fitting)?;
     drop(guard);
-    if reload.needed() {
+    if written.needs_reload() {
         dns::reload(network, &context.places, deadline)?;
     }
-    Ok(change)
+    Ok(written.change())
 }
 
 /// Taps and containers' veths that lost their bridge go back on it.
@@ -227,9 +232,10 @@ fn put_ports_back(context: &Context, network: &Network, deadline: Deadline) -> R
     let mut ports: Vec<_> =
         leases.into_iter().filter(|l| l.boot.as_ref() == Some(&context.boot)).filter_map(|l| l.tap).collect();
     if let Ok(docker) = Docker::connect(deadline) {
-        ports.extend(docker.host_ports(network, deadline)?);
+        ports.extend(containers::host_ports(network, &docker, deadline)?);
     }
-    bridge::put_back(&network.bridge, &ports, deadline)
+    let back = bridge::put_back(&network.bridge, &ports, deadline)?;
+    Ok(if back.is_empty() { Change::None } else { Change::Made })
 }
 
 /// The networks that are to be up, and those that can't be read.

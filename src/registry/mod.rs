@@ -6,7 +6,6 @@
 
 pub mod block;
 pub mod durable;
-pub mod endpoints;
 pub mod index;
 pub mod lock;
 pub mod networks;

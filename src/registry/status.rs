@@ -1,10 +1,9 @@
 //! What is to be so with a network: up or down, and what we made for it outside the registry.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::model::network_file::one_line;
+use crate::model::setting::Setting;
 use crate::model::{Fault, InterfaceName, NetworkName, Result};
 use crate::places::Places;
 
@@ -22,14 +21,14 @@ pub struct Status {
     /// The bridge that was made for it, should the file name another one since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<InterfaceName>,
-    /// What forwarding of each uplink was before us, to be put back.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub uplinks: BTreeMap<InterfaceName, bool>,
+    /// What the kernel's settings were before us, to be put back.
+    #[serde(default, rename = "setting", skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
 }
 
 impl Default for Status {
     fn default() -> Self {
-        Self { format: FORMAT, up: false, bridge: None, uplinks: BTreeMap::new() }
+        Self { format: FORMAT, up: false, bridge: None, settings: Vec::new() }
     }
 }
 

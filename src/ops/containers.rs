@@ -1,0 +1,122 @@
+//! Containers beside VMs: those that belong on a network are connected, those that we connected and
+//! nobody wants any more are let go. Docker itself keeps which ones are ours: our mark is on the endpoint.
+
+use crate::deadline::Deadline;
+use crate::host::bridge;
+use crate::host::docker::{Container, Docker, Want};
+use crate::model::attach::{self, AttachStep, ContainerRequest, ContainerView};
+use crate::model::{ClaimRequest, Fault, InterfaceName, MacAddress, Network, Origin, Owner, OwnerId, Result};
+use crate::registry::Registry;
+use crate::registry::lock::Lock;
+
+use super::release::Which;
+use super::{Context, claim, release};
+
+/// Brings the containers of a network in line with its leases and their labels.
+pub(super) fn attach(context: &Context, network: &Network, docker: &Docker, deadline: Deadline) -> Result<()> {
+    // Two at once would connect one container twice. No hook takes this lock.
+    let _one = Lock::take(
+        &context.places.containers_lock(&network.name),
+        &format!("the containers of network {}", network.name),
+        deadline,
+    )?;
+    let listing = docker.containers_on(network, deadline)?;
+    let views: Vec<ContainerView> = listing.containers.iter().map(Container::view).collect();
+    let leases = Registry::of(&context.places, &network.name).read()?;
+    let plan = attach::plan_attachments(network, &leases, &views, &context.boot);
+    let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
+    for step in plan.steps {
+        let done = match step {
+            AttachStep::Connect { container, name, request } => {
+                connect(context, network, docker, &container, &name, &request, deadline)
+            }
+            AttachStep::Disconnect { container, name, endpoint_id } => {
+                disconnect(context, network, docker, &container, &name, &endpoint_id, deadline)
+            }
+        };
+        faults.extend(done.err());
+    }
+    // Docker before 28 moves a container's default route at each of its restarts.
+    for container in listing.containers.iter().filter(|c| c.running) {
+        if container.networks.get(network.docker_network.as_str()).is_some_and(|on| on.ours) {
+            faults.extend(docker.keep_route(network, &container.id, deadline).err());
+        }
+    }
+    faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
+}
+
+fn connect(
+    context: &Context,
+    network: &Network,
+    docker: &Docker,
+    container: &OwnerId,
+    name: &str,
+    request: &ContainerRequest,
+    deadline: Deadline,
+) -> Result<()> {
+    let mac = MacAddress::of_endpoint(&network.name, container);
+    let mut claimed = None;
+    if let Some(ip) = request.ip {
+        let owner = Owner { id: container.clone(), origin: Origin::Container, name: Some(name.to_owned()) };
+        let wish = ClaimRequest {
+            owner,
+            mac,
+            ip: Some(ip),
+            hostname: request.hostname.clone(),
+            aliases: request.aliases.clone(),
+            groups: request.groups.clone(),
+            containers: None,
+            sole_nic: false,
+            avoid: Vec::new(),
+            probe: true,
+        };
+        claimed = Some(claim::claim(context, &network.name, wish, deadline)?);
+    }
+    let want = Want { ip: request.ip, mac: request.ip.map(|_| mac), aliases: request.names() };
+    match docker.connect_container(network, container, &want, deadline) {
+        Ok(made) => {
+            let address = made.ipv4.map(|a| a.to_string()).unwrap_or_default();
+            log::info!("container {name:?} is on network {} with {address}", network.name);
+            Ok(())
+        }
+        Err(fault) => {
+            if claimed.is_some() {
+                let which = Which { owner: container.clone(), macs: vec![mac], generation: None };
+                release::release(context, &network.name, &which, true, deadline.at_least(super::UNDO))?;
+            }
+            // Gone since it was listed: nothing is wrong.
+            if fault.kind() == crate::model::Kind::Missing { Ok(()) } else { Err(fault) }
+        }
+    }
+}
+
+fn disconnect(
+    context: &Context,
+    network: &Network,
+    docker: &Docker,
+    container: &OwnerId,
+    name: &str,
+    endpoint_id: &str,
+    deadline: Deadline,
+) -> Result<()> {
+    docker.disconnect_container(network, container, endpoint_id, deadline)?;
+    log::info!("container {name:?} is off network {}", network.name);
+    let mac = MacAddress::of_endpoint(&network.name, container);
+    let which = Which { owner: container.clone(), macs: vec![mac], generation: None };
+    release::release(context, &network.name, &which, true, deadline).map(drop)
+}
+
+/// The host's side of each container's veth on a network.
+pub(super) fn host_ports(network: &Network, docker: &Docker, deadline: Deadline) -> Result<Vec<InterfaceName>> {
+    let mut ports = Vec::new();
+    for container in docker.containers(deadline)?.containers.iter().filter(|c| c.running) {
+        let Some(mac) = container.networks.get(network.docker_network.as_str()).and_then(|on| on.mac) else {
+            continue;
+        };
+        if let Some(pid) = docker.pid(&container.id, deadline)? {
+            // Gone since it was listed: there is no port to put back.
+            ports.extend(bridge::host_veth_of(pid, mac, deadline).ok().flatten());
+        }
+    }
+    Ok(ports)
+}

@@ -13,6 +13,7 @@
 use std::net::IpAddr;
 
 use super::document::{Document, Element, Space};
+use super::splice::Was;
 use crate::model::{DnsLabel, Invalid, MacAddress, NetworkName, NicRequest, Selector};
 
 /// The element that libvirt keeps for us.
@@ -40,6 +41,42 @@ pub(super) struct Entry<'d> {
     /// Whether its interface was made together with it.
     pub(super) made: bool,
     pub(super) request: Result<NicRequest, Invalid>,
+}
+
+/// What [`BEFORE`] says: the state that each container had before us and is to have after us.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Notes {
+    pub(super) metadata: Option<Was>,
+    pub(super) devices: Option<Was>,
+    pub(super) networks: Option<Was>,
+}
+
+impl Notes {
+    /// Reads them; what they don't say, or say wrongly, was as it is.
+    pub(super) fn of(document: &Document<'_>) -> Self {
+        let text = networks(document).and_then(|top| document.value(top, BEFORE)).unwrap_or_default();
+        let mut notes = Self::default();
+        for (what, was) in text.split_whitespace().filter_map(|note| note.split_once('=')) {
+            let was = Was::from_note(was);
+            match what {
+                "metadata" => notes.metadata = was,
+                "devices" => notes.devices = was,
+                "networks" => notes.networks = was,
+                _ => {}
+            }
+        }
+        notes
+    }
+
+    /// The attribute's value; none when there is nothing to say.
+    pub(super) fn text(&self) -> Option<String> {
+        let parts = [("metadata", self.metadata), ("devices", self.devices), ("networks", self.networks)];
+        let words: Vec<String> = parts
+            .iter()
+            .filter_map(|(what, was)| was.map(|was| format!("{what}={}", was.as_str())))
+            .collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
 }
 
 /// Our top-level element: the first, as libvirt has it.

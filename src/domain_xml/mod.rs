@@ -3,6 +3,7 @@
 //! Nothing here writes XML anew: [`parse`] finds where things are, and every change is spliced into
 //! the text that came in.
 
+mod add;
 mod document;
 mod domain;
 mod glance;
@@ -10,10 +11,16 @@ mod metadata;
 mod parse;
 mod plan;
 pub mod port;
+mod remove;
+mod restore;
+mod splice;
 
+pub use add::add;
 pub use document::NAMESPACE;
 pub use domain::{Domain, Nic, Source, Teaming};
 pub use glance::Glance;
 pub use parse::{DEPTH_LIMIT, SIZE_LIMIT, XmlFault};
 pub use plan::{Lack, NicPlan, PlanFault, match_nics, plan};
 pub use port::Port;
+pub use remove::remove;
+pub use restore::restore_filter;

@@ -1,37 +1,9 @@
 //! Reading domains: what is seen, what is refused, what is planned from it.
 
-use std::path::{Path, PathBuf};
-
 use hybrid_hook::domain_xml::{Domain, Glance, Nic, Source, XmlFault, match_nics, plan};
-use hybrid_hook::model::network_file::NetworkFile;
-use hybrid_hook::model::{Fault, Network, NetworkName, NicRequest};
+use hybrid_hook::model::Fault;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-fn network(name: &str, subnet: &str) -> Result<Network, Box<dyn std::error::Error>> {
-    let name: NetworkName = name.parse()?;
-    Ok(NetworkFile::parse(&format!("format = 1\n[ipv4]\nsubnet = \"{subnet}\"\n"))?.network(&name)?)
-}
-
-fn networks() -> Result<Vec<Network>, Box<dyn std::error::Error>> {
-    Ok(vec![network("hybrid", "10.0.1.0/24")?, network("lab", "10.0.2.0/24")?])
-}
-
-fn corpus(folder: &str) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/domain").join(folder);
-    let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(root)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
-    paths.retain(|p| p.extension().is_some_and(|e| e == "xml"));
-    paths.sort();
-    paths
-        .into_iter()
-        .map(|p| Ok((p.file_stem().unwrap_or_default().to_string_lossy().into_owned(), std::fs::read(&p)?)))
-        .collect()
-}
-
-fn file(name: &str) -> Result<Vec<u8>, std::io::Error> {
-    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/domain").join(name))
-}
+use crate::{Outcome, corpus, file, networks, request_line};
 
 fn nic_line(nic: &Nic) -> String {
     let mac = nic.mac.map_or("no mac".to_owned(), |m| m.to_string());
@@ -45,26 +17,6 @@ fn nic_line(nic: &Nic) -> String {
     .flatten()
     .collect();
     format!("{} {mac} {}", nic.whereabouts(), more.join(", ")).trim_end().to_owned()
-}
-
-fn request_line(request: &NicRequest) -> String {
-    let list = |labels: &[hybrid_hook::model::DnsLabel]| {
-        labels.iter().map(|l| l.as_str().to_owned()).collect::<Vec<_>>().join("+")
-    };
-    let mut line = request.network.to_string();
-    for (name, value) in [
-        ("mac", request.mac.map(|m| m.to_string())),
-        ("ip", request.ip.map(|i| i.to_string())),
-        ("hostname", request.hostname.as_ref().map(|h| h.to_string())),
-        ("aliases", Some(list(&request.aliases)).filter(|l| !l.is_empty())),
-        ("groups", Some(list(&request.groups)).filter(|l| !l.is_empty())),
-        ("containers", request.containers.as_ref().map(|c| c.to_string())),
-    ] {
-        if let Some(value) = value {
-            line.push_str(&format!(" {name}={value}"));
-        }
-    }
-    line
 }
 
 #[test]
@@ -252,9 +204,8 @@ fn a_network_of_another_name_on_our_bridge_is_ours_while_libvirt_tells() -> Outc
     let xml = "<domain><name>x</name><devices><interface type='network'><mac address='52:54:00:00:00:01'/>\
                <source network='other' bridge='hybr0'/></interface></devices></domain>";
     let domain = Domain::read(xml.as_bytes())?;
-    let all = networks()?;
-    let hybrid = all.first().ok_or("no network")?;
-    assert_eq!(match_nics(&domain, hybrid).len(), 1);
+    let hybrid = crate::hybrid()?;
+    assert_eq!(match_nics(&domain, &hybrid).len(), 1);
     assert!(matches!(domain.nics.first().map(|n| &n.source), Some(Source::Network { .. })));
     Ok(())
 }

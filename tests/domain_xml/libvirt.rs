@@ -1,0 +1,1 @@
+//! What libvirt itself makes of our XML.

@@ -84,6 +84,34 @@ pub fn remove(network: &Network, deadline: Deadline) -> Result<Change> {
     })
 }
 
+/// Puts our mark on a bridge that bears none, so that [`ensure`] makes it right. For one case: ours
+/// was deleted, and dockerd, which restores our Docker network when it starts, made one of its own in
+/// its place. The caller knows that from Docker; to anybody else's bridge it must not be done.
+///
+/// # Errors
+/// `Missing` when it isn't there; `Refused` when it is no bridge or bears another mark or alias.
+pub fn take_over(network: &Network, deadline: Deadline) -> Result<Change> {
+    let bridge = &network.bridge;
+    talk(deadline, async |netlink| {
+        let device = netlink
+            .device(bridge.as_str())
+            .await?
+            .ok_or_else(|| Fault::missing(format!("there is no bridge {bridge}")))?;
+        if !device.is_bridge() {
+            return Err(Fault::refused(format!("{bridge} is no bridge ({})", device.kind_name())));
+        }
+        match (&device.alias, plan::whose(&device, network)) {
+            (Some(_), Whose::Ours) => Ok(Change::None),
+            (Some(_), _) => Err(Fault::refused(format!("the bridge {bridge} bears somebody else's alias"))),
+            (None, _) => {
+                let message = LinkUnspec::new_with_index(device.index).alias(plan::alias(&network.name));
+                netlink.change(message.build(), &format!("mark the bridge {bridge} as ours")).await?;
+                Ok(Change::Made)
+            }
+        }
+    })
+}
+
 async fn see(netlink: &Netlink, network: &Network) -> Result<Seen> {
     let Some(device) = netlink.device(network.bridge.as_str()).await? else { return Ok(Seen::default()) };
     let index = device.index;

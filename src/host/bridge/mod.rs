@@ -18,7 +18,7 @@ mod route;
 mod veth;
 
 pub use decode::{Address, Counters, Peer, PortKind, PortState};
-pub use ensure::{ensure, remove};
+pub use ensure::{ensure, remove, take_over};
 pub use port::{PortBrief, enslave, pin, port, put_back};
 pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, read};
 pub use route::{Route, routes, taken, uplinks};

@@ -242,9 +242,12 @@ mod tests {
             entry(3, Some(3), NeighbourState::Permanent, 5),
         ];
         let state = assemble(device, vec![port(6, 9), port(5, 3)], &[], &fdb);
-        let [port] = state.ports.as_slice() else { panic!("{:?}", state.ports) };
-        let kinds: Vec<_> = port.fdb.iter().map(|e| (e.mac.octets()[5], e.kind)).collect();
-        assert_eq!(kinds, [(1, FdbKind::Static), (3, FdbKind::Learned)]);
+        let kinds: Vec<_> = state
+            .ports
+            .iter()
+            .flat_map(|p| p.fdb.iter().map(|e| (p.index, e.mac.octets()[5], e.kind)))
+            .collect();
+        assert_eq!(kinds, [(5, 1, FdbKind::Static), (5, 3, FdbKind::Learned)]);
         assert_eq!(state.fdb.len(), 1);
     }
 }

@@ -151,6 +151,20 @@ fn metadata_is_set_with_a_prefix_or_without() -> Outcome {
 }
 
 #[test]
+fn a_nic_is_added_once_and_removed_once() -> Outcome {
+    let (_file, libvirt) = host(&domain("db", "default"))?;
+    let (db, both) = (DomainRef::Name("db".into()), Affects { live: true, config: true });
+    let there =
+        "<interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/></interface>";
+    // Not even asked of libvirt, which would take it a second time.
+    assert_eq!(libvirt.attach(&db, there, both, soon())?, Change::None);
+    let other = there.replace(":01", ":02");
+    let gone = libvirt.detach(&db, &other, both, soon())?;
+    assert!(!gone.changed && !gone.pending);
+    Ok(())
+}
+
+#[test]
 fn networks_show_bridge_and_subnets() -> Outcome {
     let networks = default().networks(soon())?;
     assert_eq!(networks.len(), 1);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use event::{DomainChange, Event, NetworkChange};
 pub use follow::Events;
-pub use protocol::{Domain, DomainRef, DomainText, LibvirtNetwork, Version};
+pub use protocol::{Detached, Domain, DomainRef, DomainText, LibvirtNetwork, Version};
 pub use version::VersionNumber;
 
 use super::{Change, process};
@@ -119,16 +119,22 @@ impl Libvirt {
         }
     }
 
-    /// Adds a device, `xml` being its element.
-    pub fn attach(&self, domain: &DomainRef, xml: &str, to: Affects, deadline: Deadline) -> Result<()> {
-        done(&self.ask(&Request::Attach(device(domain, xml, to)), deadline)?)
+    /// Adds a device, `xml` being its element. A NIC of that MAC that is there already is left alone.
+    pub fn attach(&self, domain: &DomainRef, xml: &str, to: Affects, deadline: Deadline) -> Result<Change> {
+        changed(&self.ask(&Request::Attach(device(domain, xml, to)), deadline)?)
     }
 
-    /// Removes a device; `xml` names it, a NIC by its MAC. `true`: the running guest has not let go
-    /// of it yet. `Missing` where there is no such device.
-    pub fn detach(&self, domain: &DomainRef, xml: &str, from: Affects, deadline: Deadline) -> Result<bool> {
+    /// Removes a device; `xml` names it, a NIC by its MAC. One that is gone already is fine. A guest
+    /// that does not let go takes 5 s: give it more.
+    pub fn detach(
+        &self,
+        domain: &DomainRef,
+        xml: &str,
+        from: Affects,
+        deadline: Deadline,
+    ) -> Result<Detached> {
         match self.ask(&Request::Detach(device(domain, xml, from)), deadline)? {
-            Answer::Detached { pending } => Ok(pending),
+            Answer::Detached(detached) => Ok(detached),
             other => Err(unexpected(&other)),
         }
     }

@@ -20,8 +20,8 @@ pub(crate) fn answer(uri: &str, request: Request) -> Result<Answer> {
         Request::Define { xml, replaces } => {
             domains::define(c, &xml, replaces.as_deref()).map(Answer::Defined)
         }
-        Request::Attach(device) => domains::attach(c, &device).map(|()| Answer::Done {}),
-        Request::Detach(device) => domains::detach(c, &device).map(|pending| Answer::Detached { pending }),
+        Request::Attach(device) => domains::attach(c, &device).map(|changed| Answer::Changed { changed }),
+        Request::Detach(device) => domains::detach(c, &device).map(Answer::Detached),
         Request::SetMetadata { domain, element, live, config } => {
             domains::set_metadata(c, &domain, element.as_deref(), live, config).map(|()| Answer::Done {})
         }

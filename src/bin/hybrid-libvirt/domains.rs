@@ -1,7 +1,7 @@
 //! Domains: read, define, change.
 
 use hybrid_hook::host::libvirt::protocol::{
-    Device, Domain, DomainRef, DomainText, METADATA_KEY, METADATA_NAMESPACE,
+    Detached, Device, Domain, DomainRef, DomainText, METADATA_KEY, METADATA_NAMESPACE,
 };
 use hybrid_hook::model::{Fault, Invalid, Kind, OwnerId, Result};
 use virt::connect::Connect;
@@ -60,27 +60,53 @@ pub(crate) fn define(connection: &Connect, text: &str, replaces: Option<&str>) -
     describe(&handle, false)
 }
 
-/// Adds a device.
-pub(crate) fn attach(connection: &Connect, device: &Device) -> Result<()> {
-    let flags = affects(device.live, device.config)?;
-    find(connection, &device.domain)?
-        .attach_device_flags(&device.xml, flags)
+/// Adds a device, wherever it is not yet. `false`: it was there already.
+///
+/// libvirt itself takes a second NIC with the same MAC, and then can remove neither.
+pub(crate) fn attach(connection: &Connect, device: &Device) -> Result<bool> {
+    let handle = find_to_change(connection, &device.domain, device.live, device.config)?;
+    let mac = xml::mac_of_nic(&device.xml);
+    // What is not a NIC is never taken for there already.
+    let live = device.live && !has_nic(&handle, mac.as_deref(), 0)?.unwrap_or(false);
+    let config =
+        device.config && !has_nic(&handle, mac.as_deref(), sys::VIR_DOMAIN_XML_INACTIVE)?.unwrap_or(false);
+    if !live && !config {
+        return Ok(false);
+    }
+    handle
+        .attach_device_flags(&device.xml, affects(live, config))
         .map_err(|e| trouble(&format!("cannot add the device to domain {}", device.domain), &e))?;
-    Ok(())
+    Ok(true)
 }
 
-/// Removes a device. `true`: libvirt asked the running guest, which has not let go yet; libvirt
-/// itself waits 5 s for it and calls that a success.
-pub(crate) fn detach(connection: &Connect, device: &Device) -> Result<bool> {
-    let flags = affects(device.live, device.config)?;
-    let handle = find(connection, &device.domain)?;
-    let what = format!("cannot remove the device from domain {}", device.domain);
-    handle.detach_device_flags(&device.xml, flags).map_err(|e| trouble(&what, &e))?;
-    let Some(mac) = device.live.then(|| xml::mac_of_nic(&device.xml)).flatten() else { return Ok(false) };
-    match handle.get_xml_desc(0) {
-        Ok(live) => Ok(xml::macs_of_nics(&live).iter().any(|m| m.eq_ignore_ascii_case(&mac))),
-        Err(e) if is_gone(&e) => Ok(false),
-        Err(e) => Err(trouble(&what, &e)),
+/// Removes a device, wherever it is. A NIC is known by its MAC.
+///
+/// libvirt waits 5 s for the running guest to let go, and calls it a success if it doesn't: that is
+/// what `pending` tells.
+pub(crate) fn detach(connection: &Connect, device: &Device) -> Result<Detached> {
+    let handle = find_to_change(connection, &device.domain, device.live, device.config)?;
+    let mac = xml::mac_of_nic(&device.xml);
+    // What is not a NIC is never taken for gone already.
+    let live = device.live && has_nic(&handle, mac.as_deref(), 0)?.unwrap_or(true);
+    let config =
+        device.config && has_nic(&handle, mac.as_deref(), sys::VIR_DOMAIN_XML_INACTIVE)?.unwrap_or(true);
+    if !live && !config {
+        return Ok(Detached { changed: false, pending: false });
+    }
+    handle
+        .detach_device_flags(&device.xml, affects(live, config))
+        .map_err(|e| trouble(&format!("cannot remove the device from domain {}", device.domain), &e))?;
+    let pending = live && has_nic(&handle, mac.as_deref(), 0)?.unwrap_or(false);
+    Ok(Detached { changed: true, pending })
+}
+
+/// Whether a domain has a NIC of this MAC, with the flag INACTIVE in its definition; `None` without a MAC.
+fn has_nic(handle: &Handle, mac: Option<&str>, flags: sys::virDomainXMLFlags) -> Result<Option<bool>> {
+    let Some(mac) = mac else { return Ok(None) };
+    match handle.get_xml_desc(flags) {
+        Ok(text) => Ok(Some(xml::macs_of_nics(&text).iter().any(|m| m.eq_ignore_ascii_case(mac)))),
+        Err(e) if is_gone(&e) => Ok(Some(false)),
+        Err(e) => Err(trouble("cannot read a domain", &e)),
     }
 }
 
@@ -92,15 +118,14 @@ pub(crate) fn set_metadata(
     live: bool,
     config: bool,
 ) -> Result<()> {
-    let flags = affects(live, config)?;
     let element = element.map(|e| xml::without_prefix(e, METADATA_NAMESPACE)).transpose()?;
-    find(connection, which)?
+    find_to_change(connection, which, live, config)?
         .set_metadata(
             i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or(2),
             element.as_deref(),
             Some(METADATA_KEY),
             Some(METADATA_NAMESPACE),
-            flags,
+            affects(live, config),
         )
         .map_err(|e| trouble(&format!("cannot set the metadata of domain {which}"), &e))?;
     Ok(())
@@ -166,12 +191,27 @@ fn describe(handle: &Handle, with_xml: bool) -> Result<Domain> {
     })
 }
 
-fn affects(live: bool, config: bool) -> Result<sys::virDomainModificationImpact> {
+/// A domain in the state that the change needs.
+fn find_to_change(connection: &Connect, which: &DomainRef, live: bool, config: bool) -> Result<Handle> {
     // Neither would mean "whichever it is now" to libvirt: never what was meant.
     if !live && !config {
         return Err(Fault::usage("neither the running domain nor its definition is to change"));
     }
+    let handle = find(connection, which)?;
+    let failed = |e| trouble(&format!("cannot read domain {which}"), &e);
+    if live && !handle.is_active().map_err(failed)? {
+        return Err(Fault::refused(format!("domain {which} is not running"))
+            .hint("change its definition only: it takes effect at its next start"));
+    }
+    if config && !handle.is_persistent().map_err(failed)? {
+        return Err(Fault::refused(format!("domain {which} is transient: it has no definition"))
+            .hint("change it only while it runs"));
+    }
+    Ok(handle)
+}
+
+fn affects(live: bool, config: bool) -> sys::virDomainModificationImpact {
     let live = if live { sys::VIR_DOMAIN_AFFECT_LIVE } else { 0 };
     let config = if config { sys::VIR_DOMAIN_AFFECT_CONFIG } else { 0 };
-    Ok(live | config)
+    live | config
 }

@@ -120,7 +120,7 @@ pub(crate) fn ensure(
     if let Some((network, _)) = ours
         && (steps.contains(&Step::Remove) || steps.contains(&Step::Stop))
     {
-        check_unused(connection, &network.name, "changed")?;
+        check_unused(connection, &network.name, "changed", "detach it first: hybrid-hook detach")?;
     }
 
     let mut handle = ours.map(|(_, handle)| handle.clone());
@@ -209,7 +209,12 @@ pub(crate) fn remove(connection: &Connect, name: &DockerName, uuid: Uuid, force:
         return Ok(false);
     };
     if !force {
-        check_unused(connection, &network.name, "removed")?;
+        check_unused(
+            connection,
+            &network.name,
+            "removed",
+            "detach it first: hybrid-hook detach; or use --force",
+        )?;
     }
     take_away(handle)?;
     Ok(true)
@@ -263,7 +268,7 @@ fn check_name_is_ours(networks: &[(LibvirtNetwork, Handle)], name: &DockerName, 
     }
 }
 
-fn check_unused(connection: &Connect, name: &str, verb: &str) -> Result<()> {
+fn check_unused(connection: &Connect, name: &str, verb: &str, hint: &str) -> Result<()> {
     let users = domains::users_of_network(connection, name)?;
     let Some(first) = users.first() else { return Ok(()) };
     let more = match users.len() {
@@ -271,7 +276,7 @@ fn check_unused(connection: &Connect, name: &str, verb: &str) -> Result<()> {
         n => format!(" and {} more", n - 1),
     };
     Err(Fault::refused(format!("libvirt network {name} can't be {verb}: domain {first:?}{more} uses it"))
-        .hint("detach the domain first, or use --force"))
+        .hint(hint))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub enum Request {
     /// Every domain. Answer: [`Answer::Domains`].
     Domains {
         /// Whether each one's XML is wanted: as it runs, or as it is defined where it doesn't.
+        #[serde(default)]
         xml: bool,
     },
     /// One domain and its XML. Answer: [`Answer::Domain`].
@@ -46,9 +47,9 @@ pub enum Request {
         /// since, so that their change is not lost.
         replaces: Option<String>,
     },
-    /// Adds a device. Answer: [`Answer::Done`].
+    /// Adds a device; a NIC of that MAC that is there already is fine. Answer: [`Answer::Changed`].
     Attach(Device),
-    /// Removes a device. Answer: [`Answer::Detached`].
+    /// Removes a device; a NIC that is gone already is fine. Answer: [`Answer::Detached`].
     Detach(Device),
     /// Sets or removes our element in a domain's metadata. Answer: [`Answer::Done`].
     SetMetadata {
@@ -143,10 +144,7 @@ pub enum Answer {
     /// It was done.
     Done {},
     /// To [`Request::Detach`].
-    Detached {
-        /// The running guest has not let go of it yet; it goes when the guest does.
-        pending: bool,
-    },
+    Detached(Detached),
     /// To [`Request::Networks`].
     Networks(Vec<LibvirtNetwork>),
     /// To what makes something stand or go.
@@ -156,6 +154,16 @@ pub enum Answer {
     },
     /// It failed.
     Error(Problem),
+}
+
+/// What came of removing a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Detached {
+    /// Whether it was there.
+    pub changed: bool,
+    /// The running guest has not let go of it yet; it goes when the guest does.
+    pub pending: bool,
 }
 
 /// Which libvirt there is.

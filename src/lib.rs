@@ -11,4 +11,7 @@ pub mod hook;
 pub mod host;
 pub mod logging;
 pub mod model;
+pub mod ops;
 pub mod places;
+pub mod registry;
+pub mod watch;

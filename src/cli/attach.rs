@@ -61,13 +61,17 @@ pub(super) struct Attach {
 impl Attach {
     pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
         let domain = DomainRef::from_words(&self.domain);
-        let attached = ops::attach::attach(&around.context()?, &domain, &self.wishes.request(), around.deadline())?;
+        let attached =
+            ops::attach::attach(&around.context()?, &domain, &self.wishes.request(), around.deadline())?;
         let network = &attached.nic.network;
         let name = output::printable(&attached.domain);
         output::line(&match (&attached.lease, attached.unchanged) {
             (_, true) => format!("domain {name} is on network {network} already; nothing was changed"),
             (Some(lease), _) => format!("domain {name} is on network {network} with {}", lease.address),
-            (None, _) => format!("domain {name} is on network {network} from its next start, with NIC {}", attached.nic.mac),
+            (None, _) => format!(
+                "domain {name} is on network {network} from its next start, with NIC {}",
+                attached.nic.mac
+            ),
         })
     }
 }

@@ -49,7 +49,12 @@ impl Gc {
         }
         for record in &freed {
             let who = record.owner_name.clone().unwrap_or_else(|| output::or_dash(record.owner.as_ref()));
-            output::line(&format!("{} on network {} is free; it was {}", record.address, record.network, output::printable(&who)))?;
+            output::line(&format!(
+                "{} on network {} is free; it was {}",
+                record.address,
+                record.network,
+                output::printable(&who)
+            ))?;
         }
         if freed.is_empty() { output::line("nothing to free") } else { Ok(()) }
     }

@@ -4,10 +4,7 @@ mod apply;
 mod attach;
 mod claim;
 mod completions;
-mod doctor;
 mod gc;
-mod inspect;
-mod install;
 mod leases;
 mod man;
 mod network;
@@ -45,13 +42,31 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 struct Folders {
     /// Folder of the networks' files
-    #[arg(long, global = true, env = "HYBRID_CONFIG_DIR", default_value = "/etc/hybrid-hook", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "HYBRID_CONFIG_DIR",
+        default_value = "/etc/hybrid-hook",
+        hide_env_values = true
+    )]
     config_dir: PathBuf,
     /// Folder of the registry
-    #[arg(long, global = true, env = "HYBRID_STATE_DIR", default_value = "/var/lib/hybrid-hook", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "HYBRID_STATE_DIR",
+        default_value = "/var/lib/hybrid-hook",
+        hide_env_values = true
+    )]
     state_dir: PathBuf,
     /// Folder of what a reboot may forget
-    #[arg(long, global = true, env = "HYBRID_RUN_DIR", default_value = "/run/hybrid-hook", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "HYBRID_RUN_DIR",
+        default_value = "/run/hybrid-hook",
+        hide_env_values = true
+    )]
     run_dir: PathBuf,
 }
 
@@ -78,18 +93,10 @@ enum Command {
     Detach(attach::Detach),
     /// Make everything as it should be: bridge, NAT, DHCP, Docker, libvirt
     Apply(apply::Apply),
-    /// Show a network: bridge, ports, leases, services, and what differs from what should be
-    Inspect(inspect::Inspect),
-    /// Check what explains most trouble, each with the command that mends it
-    Doctor(doctor::Doctor),
     /// Run the service: follow libvirt and Docker, keep everything as it should be
     Watch(watch::Watch),
     /// Answer libvirt's hooks by hand: hook qemu|network OBJECT OPERATION SUB EXTRA < XML
     Hook(HookByHand),
-    /// Install the hooks and the services
-    Install(install::Install),
-    /// Undo what install did
-    Uninstall(install::Uninstall),
     /// Print shell completions
     Completions(completions::Completions),
     /// Print the man page
@@ -163,12 +170,8 @@ pub fn main() -> ExitCode {
         Command::Attach(c) => c.run(&around),
         Command::Detach(c) => c.run(&around),
         Command::Apply(c) => c.run(&around),
-        Command::Inspect(c) => c.run(&around),
-        Command::Doctor(c) => c.run(&around),
         Command::Watch(c) => c.run(&around),
         Command::Hook(c) => c.run(),
-        Command::Install(c) => c.run(&around),
-        Command::Uninstall(c) => c.run(&around),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
         Command::Settle(c) => c.run(&around),

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::model::network_file::{self, FamilyFile, NetworkFile};
 use crate::model::{
-    AddressRange, DockerName, Fault, InterfaceName, LeaseRecord, LeaseState, Network as Model, NetworkName, Result,
-    ZoneName,
+    AddressRange, DockerName, Fault, InterfaceName, LeaseRecord, LeaseState, Network as Model, NetworkName,
+    Result, ZoneName,
 };
 use crate::ops;
 use crate::ops::surroundings::{Outcome, Report};
@@ -114,7 +114,10 @@ impl Create {
         let mut subnets = self.subnet.clone();
         if subnets.is_empty() {
             subnets.push(if self.adopt {
-                ops::network::adopted_subnet(&self.bridge.clone().unwrap_or_else(|| self.name.default_bridge()), deadline)?
+                ops::network::adopted_subnet(
+                    &self.bridge.clone().unwrap_or_else(|| self.name.default_bridge()),
+                    deadline,
+                )?
             } else {
                 ops::network::choose_subnet(&context, &self.name, self.offline, deadline)?
             });
@@ -130,7 +133,9 @@ impl Create {
                 gateway: one_of("--gateway", &self.gateway, |a| a.is_ipv4() == v4)?,
                 address: one_of("--address", &self.address, |a| a.is_ipv4() == v4)?,
                 vm_pool: one_of("--vm-pool", &self.vm_pool, |p| p.first().is_ipv4() == v4)?,
-                container_pool: one_of("--container-pool", &self.container_pool, |p| p.first().is_ipv4() == v4)?,
+                container_pool: one_of("--container-pool", &self.container_pool, |p| {
+                    p.first().is_ipv4() == v4
+                })?,
             });
         }
         self.refuse_strays(&file)?;
@@ -146,7 +151,11 @@ impl Create {
         }
         if !self.offline {
             for obstacle in ops::network::obstacles(&created.network, deadline) {
-                output::warning(&format!("{}; this opens it: {}", obstacle.what, obstacle.command_that_opens));
+                output::warning(&format!(
+                    "{}; this opens it: {}",
+                    obstacle.what,
+                    obstacle.commands.join(" && ")
+                ));
             }
         }
         if self.json {
@@ -154,7 +163,9 @@ impl Create {
         }
         output::line(&match (created.existed, &created.report, self.offline) {
             (true, None, _) => format!("network {} exists already, just so; nothing was changed", self.name),
-            (_, None, true) => format!("network {} is written; bring it up: hybrid-hook network up {}", self.name, self.name),
+            (_, None, true) => {
+                format!("network {} is written; bring it up: hybrid-hook network up {}", self.name, self.name)
+            }
             _ => format!("network {} is up on bridge {}", self.name, created.network.bridge),
         })
     }
@@ -163,7 +174,8 @@ impl Create {
     fn refuse_strays(&self, file: &NetworkFile) -> Result<()> {
         let has = |v4: bool| if v4 { file.ipv4.is_some() } else { file.ipv6.is_some() };
         let addresses = self.gateway.iter().chain(&self.address).map(|a| (a.to_string(), a.is_ipv4()));
-        let pools = self.vm_pool.iter().chain(&self.container_pool).map(|p| (p.to_string(), p.first().is_ipv4()));
+        let pools =
+            self.vm_pool.iter().chain(&self.container_pool).map(|p| (p.to_string(), p.first().is_ipv4()));
         match addresses.chain(pools).find(|(_, v4)| !has(*v4)) {
             Some((text, _)) => Err(Fault::usage(format!("{text} is of a family that no --subnet has"))),
             None => Ok(()),
@@ -304,7 +316,14 @@ impl List {
         let rows = records.iter().map(|r| {
             let state = if r.up { "up" } else { "down" };
             let leases = format!("{} of {}", r.active, r.leases);
-            vec![r.name.to_string(), state.to_owned(), r.bridge.to_string(), r.subnets.join(" "), r.zone.to_string(), leases]
+            vec![
+                r.name.to_string(),
+                state.to_owned(),
+                r.bridge.to_string(),
+                r.subnets.join(" "),
+                r.zone.to_string(),
+                leases,
+            ]
         });
         output::table(&["NETWORK", "STATE", "BRIDGE", "SUBNET", "ZONE", "ACTIVE LEASES"], rows.collect())
     }
@@ -377,7 +396,9 @@ pub(super) fn say(report: &Report, all: bool) -> Result<()> {
     for step in &report.steps {
         match &step.outcome {
             Outcome::Made => eprintln!("network {}: {}: made right", report.network, step.what),
-            Outcome::Unchanged if all => eprintln!("network {}: {}: as it should be", report.network, step.what),
+            Outcome::Unchanged if all => {
+                eprintln!("network {}: {}: as it should be", report.network, step.what)
+            }
             Outcome::Unchanged => {}
             Outcome::Later(fault) => output::warning(&format!(
                 "{} has to wait: {fault}; hybrid-hook apply makes up for it",

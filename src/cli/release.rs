@@ -33,13 +33,13 @@ impl Release {
     pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
         let context = around.context()?;
         let deadline = around.lock_deadline();
-        let which =
-            Which { owner: self.owner.clone(), macs: vec![self.mac], generation: self.generation };
+        let which = Which { owner: self.owner.clone(), macs: vec![self.mac], generation: self.generation };
         let released = ops::release::release(&context, &self.network, &which, self.forget, deadline)?;
         let Some(lease) = released.idle.iter().chain(&released.forgotten).next() else {
             let text = format!("{} holds no lease of {} on network {}", self.owner, self.mac, self.network);
-            return Err(Fault::missing(text)
-                .hint(format!("hybrid-hook leases --network {} shows all", self.network)));
+            return Err(
+                Fault::missing(text).hint(format!("hybrid-hook leases --network {} shows all", self.network))
+            );
         };
         let rendered = if released.forgotten.is_empty() {
             ops::render::lease_by_hand(&context, &released.network, lease, deadline)

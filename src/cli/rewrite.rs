@@ -31,7 +31,7 @@ impl Rewrite {
             .map_err(|e| Fault::failed("cannot read standard input").because(e))?;
         let new = if self.remove {
             // Works without the network's file: what was written must always be removable.
-            domain_xml::remove(&xml, &self.wishes.network)?
+            domain_xml::remove(&xml, &self.wishes.network, self.wishes.mac)?
         } else {
             let network = networks::load(&around.places, &self.wishes.network)?;
             if let Some(ip) = self.wishes.ip {

@@ -13,6 +13,7 @@
 use std::net::IpAddr;
 
 use super::document::{Document, Element, Space};
+use super::parse::{XmlFault, parse};
 use super::splice::Was;
 use crate::model::{DnsLabel, Invalid, MacAddress, NetworkName, NicRequest, Selector};
 
@@ -82,6 +83,15 @@ impl Notes {
 /// Our top-level element: the first, as libvirt has it.
 pub(super) fn networks<'d>(document: &'d Document<'_>) -> Option<&'d Element> {
     top_level(document).next()
+}
+
+/// Our element of a domain's metadata as it stands in its XML; what libvirt's metadata call takes.
+///
+/// # Errors
+/// As [`super::Domain::read`].
+pub fn metadata_element(xml: &[u8]) -> Result<Option<String>, XmlFault> {
+    let document = parse(xml)?;
+    Ok(networks(&document).map(|element| document.slice(element.span()).to_owned()))
 }
 
 fn top_level<'d>(document: &'d Document<'_>) -> impl Iterator<Item = &'d Element> {

@@ -19,6 +19,7 @@ pub use add::add;
 pub use document::NAMESPACE;
 pub use domain::{Domain, Nic, Source, Teaming};
 pub use glance::Glance;
+pub use metadata::metadata_element;
 pub use parse::{DEPTH_LIMIT, SIZE_LIMIT, XmlFault};
 pub use plan::{Lack, NicPlan, PlanFault, match_nics, plan};
 pub use port::Port;

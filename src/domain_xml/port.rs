@@ -25,21 +25,22 @@ impl Port {
     /// Reads the XML. Only what is asked for is checked: this hook never stops anything.
     pub fn read(xml: &[u8]) -> Result<Self, Invalid> {
         let bad = |why: String| Invalid::new("network hook XML", "", why);
-        let mut reader = Reader::from_reader(xml);
+        let xml = std::str::from_utf8(xml).map_err(|e| bad(e.to_string()))?;
+        let mut reader = Reader::from_str(xml);
         let mut port = Self::default();
-        let mut path: Vec<Vec<u8>> = Vec::new();
+        let mut path: Vec<String> = Vec::new();
         loop {
             let event = reader.read_event().map_err(|e| bad(e.to_string()))?;
             match &event {
                 Event::Start(element) => {
-                    path.push(element.local_name().as_ref().to_vec());
+                    path.push(element.local_name().as_ref().to_owned());
                     if path.len() > 64 {
                         return Err(bad("is nested too deeply".to_owned()));
                     }
                     port.attributes(&path, element);
                 }
                 Event::Empty(element) => {
-                    path.push(element.local_name().as_ref().to_vec());
+                    path.push(element.local_name().as_ref().to_owned());
                     port.attributes(&path, element);
                     path.pop();
                 }
@@ -47,7 +48,6 @@ impl Port {
                     path.pop();
                 }
                 Event::Text(text) => {
-                    let text = text.decode().map_err(|e| bad(e.to_string()))?;
                     port.text(&path, text.trim());
                 }
                 // A name with entities comes in pieces; libvirt's names of ours have none.
@@ -61,28 +61,28 @@ impl Port {
         Ok(port)
     }
 
-    fn text(&mut self, path: &[Vec<u8>], text: &str) {
-        let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+    fn text(&mut self, path: &[String], text: &str) {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
         match path.as_slice() {
-            [_, b"network", b"name"] | [b"network", b"name"] if self.network.is_empty() => {
+            [_, "network", "name"] | ["network", "name"] if self.network.is_empty() => {
                 text.clone_into(&mut self.network);
             }
-            [.., b"networkport", b"owner", b"uuid"] => self.owner = text.parse().ok(),
-            [.., b"networkport", b"owner", b"name"] => self.owner_name = Some(text.to_owned()),
+            [.., "networkport", "owner", "uuid"] => self.owner = text.parse().ok(),
+            [.., "networkport", "owner", "name"] => self.owner_name = Some(text.to_owned()),
             _ => {}
         }
     }
 
-    fn attributes(&mut self, path: &[Vec<u8>], element: &BytesStart<'_>) {
-        let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+    fn attributes(&mut self, path: &[String], element: &BytesStart<'_>) {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let value = |name: &str| {
             let attribute = element.try_get_attribute(name).ok().flatten()?;
-            String::from_utf8(attribute.value.into_owned()).ok()
+            Some(attribute.value.into_owned())
         };
         match path.as_slice() {
-            [.., b"networkport", b"mac"] => self.mac = value("address").and_then(|v| v.parse().ok()),
-            [.., b"networkport", b"plug"] => self.bridge = value("bridge"),
-            [_, b"network", b"bridge"] if self.bridge.is_none() => self.bridge = value("name"),
+            [.., "networkport", "mac"] => self.mac = value("address").and_then(|v| v.parse().ok()),
+            [.., "networkport", "plug"] => self.bridge = value("bridge"),
+            [_, "network", "bridge"] if self.bridge.is_none() => self.bridge = value("name"),
             _ => {}
         }
     }

@@ -68,7 +68,8 @@ impl Call {
         };
         let folder = path.parent().and_then(Path::file_name).and_then(|f| by_name(f.as_bytes()));
         // A folder named `qemu` is somebody's; only the `.d` folders of libvirt count.
-        let folder = folder.filter(|_| path.parent().is_some_and(|p| p.as_os_str().as_bytes().ends_with(b".d")));
+        let folder =
+            folder.filter(|_| path.parent().is_some_and(|p| p.as_os_str().as_bytes().ends_with(b".d")));
         let name = path.file_name().and_then(|f| by_name(f.as_bytes()));
         let kind = match name.or(folder) {
             Some(kind) => kind,

@@ -71,15 +71,15 @@ pub fn answer(name: &str, operation: &str, xml: &[u8]) -> Answer {
     for fault in &broken {
         log::error!("{fault}");
     }
-    let result = Context::new(places)
-        .and_then(|context| act(&context, operation, xml, &networks, broken, deadline));
+    let result =
+        Context::new(places).and_then(|context| act(&context, operation, xml, &networks, broken, deadline));
     match result {
         Ok(output) => Answer { output, refusal: None },
         Err(fault) => {
             log::error!("{operation:?} of domain {name:?}: {fault}");
             // `restore` and `migrate` only come back with the one failure that counts there.
-            let counts = operation.may_refuse()
-                || matches!(operation, Operation::Restore | Operation::Migrate);
+            let counts =
+                operation.may_refuse() || matches!(operation, Operation::Restore | Operation::Migrate);
             Answer { output: Vec::new(), refusal: counts.then_some(fault) }
         }
     }
@@ -130,11 +130,9 @@ struct Subject {
 
 impl Subject {
     fn read(xml: &[u8], networks: &[Network], broken: Vec<Fault>) -> Result<Self> {
-        let domain = Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
-        let id = domain
-            .uuid
-            .clone()
-            .ok_or_else(|| Fault::failed("the domain's XML has no usable <uuid>"))?;
+        let domain =
+            Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+        let id = domain.uuid.clone().ok_or_else(|| Fault::failed("the domain's XML has no usable <uuid>"))?;
         let nics = match domain_xml::plan(&domain, networks) {
             Ok(nics) => nics,
             // A network that is asked for and can't be read is no unknown one.
@@ -165,7 +163,11 @@ impl Subject {
                 Err(fault) => {
                     let undone = granted.iter().filter(|g| g.changed).map(|one| {
                         let macs = one.lease.mac.into_iter().collect();
-                        let which = Which { owner: self.owner.id.clone(), macs, generation: Some(one.lease.generation) };
+                        let which = Which {
+                            owner: self.owner.id.clone(),
+                            macs,
+                            generation: Some(one.lease.generation),
+                        };
                         ops::release::release(context, &one.network.name, &which, false, deadline).err()
                     });
                     return Err(undone.flatten().fold(fault, Fault::and));
@@ -205,8 +207,7 @@ impl Subject {
     /// its guest's MAC for good, so that no other port can draw its traffic.
     fn pin_ports(&self, networks: &[Network], deadline: Deadline) {
         for nic in &self.nics {
-            let (Some(tap), Some(network)) =
-                (&nic.tap, networks.iter().find(|n| n.name == nic.network))
+            let (Some(tap), Some(network)) = (&nic.tap, networks.iter().find(|n| n.name == nic.network))
             else {
                 continue;
             };

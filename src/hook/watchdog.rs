@@ -7,7 +7,8 @@ use crate::deadline::Deadline;
 pub(super) fn start(deadline: Deadline, refuse: bool, what: String) {
     std::thread::spawn(move || {
         std::thread::sleep(deadline.left());
-        let line = format!("hybrid-hook: {what} was not done in time; hint: hybrid-hook doctor tells what is slow");
+        let line =
+            format!("hybrid-hook: {what} was not done in time; hint: hybrid-hook doctor tells what is slow");
         log::error!("{line}");
         if refuse {
             eprintln!("{line}");

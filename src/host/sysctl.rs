@@ -11,7 +11,6 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-
 use super::Change;
 use crate::deadline::Deadline;
 pub use crate::model::setting::{Key, Name, Setting};

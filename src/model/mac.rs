@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::NetworkName;
 use super::names::Invalid;
-use super::{NetworkName, OwnerId};
 
 /// A unicast Ethernet address (IEEE 802), never all zeros, written in lower case with colons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,11 +44,11 @@ impl MacAddress {
         Self([0x52, 0x54, 0x00, a, b, c])
     }
 
-    /// The address that we give a container's endpoint when its address is fixed: `02:42` and a hash
-    /// of container and network.
+    /// The address of a container's endpoint whose IPv4 address is fixed: `02:42` and the address, as
+    /// Docker before 25 makes it whatever it is told.
     #[must_use]
-    pub fn of_endpoint(network: &NetworkName, container: &OwnerId) -> Self {
-        let [a, b, c, d] = fnv1a(format!("{network}/{container}").as_bytes()).to_be_bytes();
+    pub fn of_endpoint(address: std::net::Ipv4Addr) -> Self {
+        let [a, b, c, d] = address.octets();
         Self([0x02, 0x42, a, b, c, d])
     }
 

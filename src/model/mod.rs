@@ -1,5 +1,6 @@
 //! Values and decisions: networks, pools, leases, names. Pure: no file, socket, clock or process.
 
+pub mod attach;
 pub mod claim;
 pub mod fault;
 pub mod lease;

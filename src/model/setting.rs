@@ -40,4 +40,3 @@ pub struct Setting {
     /// Its value as the kernel writes it, trimmed.
     pub value: String,
 }
-

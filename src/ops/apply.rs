@@ -36,12 +36,7 @@ pub fn apply(
 }
 
 /// Applies one network; `None` where it is to be down.
-fn one(
-    context: &Context,
-    name: &NetworkName,
-    extent: Extent,
-    deadline: Deadline,
-) -> Result<Option<Report>> {
+fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline) -> Result<Option<Report>> {
     let guard = network::operation(context, name, deadline)?;
     let network = networks::load(&context.places, name)?;
     let mut status = status::load(&context.places, name)?;

@@ -3,7 +3,9 @@
 use crate::deadline::Deadline;
 use crate::domain_xml::{self, Domain, NicPlan};
 use crate::host::libvirt::{Affects, DomainRef, DomainText, Libvirt};
-use crate::model::{ClaimRequest, Fault, Lease, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result};
+use crate::model::{
+    ClaimRequest, Fault, Lease, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result,
+};
 use crate::registry::networks;
 
 use super::release::Which;
@@ -62,7 +64,15 @@ pub fn attach(
         };
         if let Err(fault) = defined {
             let undone = attached.as_ref().filter(|a| !a.unchanged).map(|a| {
-                unplug(context, &libvirt, &network, &id, &text.domain.uuid, a.nic.clone(), deadline.at_least(super::UNDO))
+                unplug(
+                    context,
+                    &libvirt,
+                    &network,
+                    &id,
+                    &text.domain.uuid,
+                    a.nic.clone(),
+                    deadline.at_least(super::UNDO),
+                )
             });
             return Err(match undone {
                 Some(Err(other)) => fault.and(other),
@@ -73,7 +83,12 @@ pub fn attach(
         match &mut attached {
             Some(done) => done.unchanged &= !changed,
             None => {
-                attached = Some(Attached { domain: text.domain.name.clone(), nic, lease: None, unchanged: !changed });
+                attached = Some(Attached {
+                    domain: text.domain.name.clone(),
+                    nic,
+                    lease: None,
+                    unchanged: !changed,
+                });
             }
         }
     }
@@ -114,12 +129,15 @@ fn plug(
     render::lease(context, network, &granted.lease, deadline)?;
     let live_only = Affects { live: true, config: false };
     let element = domain_xml::metadata_element(&new)?;
-    let plugged = device_of(&new, &nic)
-        .and_then(|device| libvirt.attach(&id, &device, live_only, deadline))
-        .and_then(|change| libvirt.set_metadata(&id, element.as_deref(), live_only, deadline).map(|()| change));
+    let plugged =
+        device_of(&new, &nic).and_then(|device| libvirt.attach(&id, &device, live_only, deadline)).and_then(
+            |change| libvirt.set_metadata(&id, element.as_deref(), live_only, deadline).map(|()| change),
+        );
     if let Err(fault) = plugged {
-        let which = Which { owner: owner.id, macs: vec![nic.mac], generation: Some(granted.lease.generation) };
-        let undone = release::release(context, &network.name, &which, granted.changed, deadline.at_least(super::UNDO));
+        let which =
+            Which { owner: owner.id, macs: vec![nic.mac], generation: Some(granted.lease.generation) };
+        let undone =
+            release::release(context, &network.name, &which, granted.changed, deadline.at_least(super::UNDO));
         return Err(match undone {
             Ok(_) => fault,
             Err(other) => fault.and(other),
@@ -151,7 +169,7 @@ pub fn detach(
     let id = DomainRef::Uuid(text.domain.uuid.clone());
     let mut changed = false;
     if let Some(inactive) = &text.inactive {
-        let new = domain_xml::remove(inactive.as_bytes(), name)?;
+        let new = domain_xml::remove(inactive.as_bytes(), name, None)?;
         if new != inactive.as_bytes() {
             libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
             changed = true;
@@ -160,7 +178,7 @@ pub fn detach(
     if let Some(live) = &text.live
         && let Ok(nic) = nic_of(live.as_bytes(), &network)
     {
-        let new = domain_xml::remove(live.as_bytes(), name)?;
+        let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
             let element = domain_xml::metadata_element(&new)?;
             libvirt.set_metadata(&id, element.as_deref(), Affects { live: true, config: false }, deadline)?;
@@ -192,18 +210,19 @@ fn unplug(
 
 /// The NIC of a domain on a network.
 fn nic_of(xml: &[u8], network: &Network) -> Result<NicPlan> {
-    let domain = Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+    let domain =
+        Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
     let plans = domain_xml::plan(&domain, std::slice::from_ref(network))?;
     let asked = domain.requests.iter().flatten().find(|r| r.network == network.name).and_then(|r| r.mac);
-    plans
-        .into_iter()
-        .find(|p| asked.is_none_or(|mac| mac == p.mac))
-        .ok_or_else(|| Fault::missing(format!("domain {:?} has no NIC on network {}", domain.name, network.name)))
+    plans.into_iter().find(|p| asked.is_none_or(|mac| mac == p.mac)).ok_or_else(|| {
+        Fault::missing(format!("domain {:?} has no NIC on network {}", domain.name, network.name))
+    })
 }
 
 /// The `<interface>` element of a NIC.
 fn device_of(xml: &[u8], nic: &NicPlan) -> Result<String> {
-    let domain = Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+    let domain =
+        Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
     let found = domain.nics.iter().find(|n| n.mac == Some(nic.mac)).and_then(|n| xml.get(n.span.clone()));
     found
         .map(|bytes| String::from_utf8_lossy(bytes).into_owned())

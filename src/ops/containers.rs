@@ -1,6 +1,8 @@
 //! Containers beside VMs: those that belong on a network are connected, those that we connected and
 //! nobody wants any more are let go. Docker itself keeps which ones are ours: our mark is on the endpoint.
 
+use std::net::IpAddr;
+
 use crate::deadline::Deadline;
 use crate::host::bridge;
 use crate::host::docker::{Container, Docker, Want};
@@ -13,7 +15,12 @@ use super::release::Which;
 use super::{Context, claim, release};
 
 /// Brings the containers of a network in line with its leases and their labels.
-pub(super) fn attach(context: &Context, network: &Network, docker: &Docker, deadline: Deadline) -> Result<()> {
+pub(super) fn attach(
+    context: &Context,
+    network: &Network,
+    docker: &Docker,
+    deadline: Deadline,
+) -> Result<()> {
     // Two at once would connect one container twice. No hook takes this lock.
     let _one = Lock::take(
         &context.places.containers_lock(&network.name),
@@ -23,13 +30,14 @@ pub(super) fn attach(context: &Context, network: &Network, docker: &Docker, dead
     let listing = docker.containers_on(network, deadline)?;
     let views: Vec<ContainerView> = listing.containers.iter().map(Container::view).collect();
     let leases = Registry::of(&context.places, &network.name).read()?;
-    let plan = attach::plan_attachments(network, &leases, &views, &context.boot);
+    let plan = attach::plan_attachments(network, &leases, &views, &[], &context.boot);
     let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
     for step in plan.steps {
         let done = match step {
             AttachStep::Connect { container, name, request } => {
                 connect(context, network, docker, &container, &name, &request, deadline)
             }
+            AttachStep::Forget { .. } => Ok(()),
             AttachStep::Disconnect { container, name, endpoint_id } => {
                 disconnect(context, network, docker, &container, &name, &endpoint_id, deadline)
             }
@@ -54,9 +62,12 @@ fn connect(
     request: &ContainerRequest,
     deadline: Deadline,
 ) -> Result<()> {
-    let mac = MacAddress::of_endpoint(&network.name, container);
+    let mac = match request.ip {
+        Some(IpAddr::V4(ip)) => Some(MacAddress::of_endpoint(ip)),
+        _ => None,
+    };
     let mut claimed = None;
-    if let Some(ip) = request.ip {
+    if let (Some(ip), Some(mac)) = (request.ip, mac) {
         let owner = Owner { id: container.clone(), origin: Origin::Container, name: Some(name.to_owned()) };
         let wish = ClaimRequest {
             owner,
@@ -72,7 +83,8 @@ fn connect(
         };
         claimed = Some(claim::claim(context, &network.name, wish, deadline)?);
     }
-    let want = Want { ip: request.ip, mac: request.ip.map(|_| mac), aliases: request.names() };
+    let aliases = request.hostname.iter().chain(&request.aliases).cloned().collect();
+    let want = Want { ip: request.ip, mac, aliases };
     match docker.connect_container(network, container, &want, deadline) {
         Ok(made) => {
             let address = made.ipv4.map(|a| a.to_string()).unwrap_or_default();
@@ -81,8 +93,7 @@ fn connect(
         }
         Err(fault) => {
             if claimed.is_some() {
-                let which = Which { owner: container.clone(), macs: vec![mac], generation: None };
-                release::release(context, &network.name, &which, true, deadline.at_least(super::UNDO))?;
+                forget(context, network, container, deadline.at_least(super::UNDO))?;
             }
             // Gone since it was listed: nothing is wrong.
             if fault.kind() == crate::model::Kind::Missing { Ok(()) } else { Err(fault) }
@@ -101,13 +112,26 @@ fn disconnect(
 ) -> Result<()> {
     docker.disconnect_container(network, container, endpoint_id, deadline)?;
     log::info!("container {name:?} is off network {}", network.name);
-    let mac = MacAddress::of_endpoint(&network.name, container);
-    let which = Which { owner: container.clone(), macs: vec![mac], generation: None };
+    forget(context, network, container, deadline)
+}
+
+/// Frees the addresses that were claimed for a container.
+fn forget(context: &Context, network: &Network, container: &OwnerId, deadline: Deadline) -> Result<()> {
+    let leases = Registry::of(&context.places, &network.name).read()?;
+    let macs: Vec<_> = leases.iter().filter(|l| l.is_owned_by(container)).filter_map(|l| l.mac).collect();
+    if macs.is_empty() {
+        return Ok(());
+    }
+    let which = Which { owner: container.clone(), macs, generation: None };
     release::release(context, &network.name, &which, true, deadline).map(drop)
 }
 
 /// The host's side of each container's veth on a network.
-pub(super) fn host_ports(network: &Network, docker: &Docker, deadline: Deadline) -> Result<Vec<InterfaceName>> {
+pub(super) fn host_ports(
+    network: &Network,
+    docker: &Docker,
+    deadline: Deadline,
+) -> Result<Vec<InterfaceName>> {
     let mut ports = Vec::new();
     for container in docker.containers(deadline)?.containers.iter().filter(|c| c.running) {
         let Some(mac) = container.networks.get(network.docker_network.as_str()).and_then(|on| on.mac) else {

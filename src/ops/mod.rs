@@ -1,18 +1,18 @@
 //! The verbs. The only room that knows an order of steps; each step knows its undo.
 
-pub mod claim;
 pub mod apply;
 pub mod attach;
+pub mod claim;
 pub mod containers;
 pub mod gc;
 pub mod leases;
 pub mod network;
-pub mod render;
-pub mod wake;
 pub mod release;
+pub mod render;
 pub mod reserve;
 pub mod settle;
 pub mod surroundings;
+pub mod wake;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,17 +1,17 @@
 //! Networks: created, brought up and down, deleted. All or nothing.
 
 use crate::deadline::Deadline;
-use crate::host::bridge;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
+use crate::host::{bridge, firewall};
 use crate::model::network_file::NetworkFile;
 use crate::model::overlap::{self, Taken};
-use crate::model::{DockerName, Fault, LeaseState, Network, NetworkName, Result};
+use crate::model::{DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, Result};
 use crate::registry::lock::Lock;
 use crate::registry::{Registry, networks, snapshot, status};
 
-use super::surroundings::{self, Extent, Report};
 use super::Context;
+use super::surroundings::{self, Extent, Report};
 
 /// What `create` did.
 #[derive(Debug)]
@@ -219,10 +219,12 @@ fn differs(is: &Network, wanted: &Network) -> Fault {
         }
     };
     let subnets = |n: &Network| n.families().map(|f| f.subnet.to_string()).collect::<Vec<_>>().join(" and ");
-    let gateways = |n: &Network| n.families().map(|f| f.gateway.to_string()).collect::<Vec<_>>().join(" and ");
+    let gateways =
+        |n: &Network| n.families().map(|f| f.gateway.to_string()).collect::<Vec<_>>().join(" and ");
     let pools = |n: &Network| n.families().map(|f| f.vm_pool.to_string()).collect::<Vec<_>>().join(" and ");
     let containers = |n: &Network| {
-        let pool = |f: &crate::model::Family| f.container_pool.map_or_else(|| "none".to_owned(), |p| p.to_string());
+        let pool =
+            |f: &crate::model::Family| f.container_pool.map_or_else(|| "none".to_owned(), |p| p.to_string());
         n.families().map(pool).collect::<Vec<_>>().join(" and ")
     };
     note("its bridge", is.bridge.to_string(), wanted.bridge.to_string());
@@ -237,8 +239,10 @@ fn differs(is: &Network, wanted: &Network) -> Fault {
     note("NAT", is.nat.to_string(), wanted.nat.to_string());
     note("adoption", is.adopt.to_string(), wanted.adopt.to_string());
     let shown = if differences.is_empty() { "it differs".to_owned() } else { differences.join("; ") };
-    Fault::refused(format!("network {} exists and {shown}", is.name))
-        .hint(format!("edit its file and run hybrid-hook apply, or delete it first: hybrid-hook network delete {}", is.name))
+    Fault::refused(format!("network {} exists and {shown}", is.name)).hint(format!(
+        "edit its file and run hybrid-hook apply, or delete it first: hybrid-hook network delete {}",
+        is.name
+    ))
 }
 
 /// What our other networks take, beside their names.
@@ -332,4 +336,39 @@ pub fn choose_subnet(
     }
     overlap::free_subnet(&usual, &taken)
         .ok_or_else(|| Fault::refused("no free subnet was found").hint("give one with --subnet"))
+}
+
+/// The subnet of a bridge that is to be adopted: that of its first address.
+pub fn adopted_subnet(bridge: &InterfaceName, deadline: Deadline) -> Result<ipnet::IpNet> {
+    let state = bridge::read(bridge, deadline)?.ok_or_else(|| {
+        Fault::missing(format!("there is no bridge {bridge} to adopt")).hint("name it with --bridge")
+    })?;
+    let usable = state.addresses.iter().map(|a| a.net).find(|net| match net.addr() {
+        std::net::IpAddr::V4(a) => !a.is_link_local(),
+        std::net::IpAddr::V6(a) => !a.is_unicast_link_local(),
+    });
+    usable.map(|net| net.trunc()).ok_or_else(|| {
+        Fault::usage(format!("bridge {bridge} has no address that tells its subnet"))
+            .hint("give --subnet and --gateway")
+    })
+}
+
+/// Fills in what an adopted bridge says itself: its own address in each subnet, and that as the
+/// gateway where the subnet's usual one is nobody's word.
+pub fn adopt_addresses(name: &NetworkName, file: &mut NetworkFile, deadline: Deadline) -> Result<()> {
+    let bridge = file.bridge.clone().unwrap_or_else(|| name.default_bridge());
+    let Some(state) = bridge::read(&bridge, deadline)? else { return Ok(()) };
+    for family in [&mut file.ipv4, &mut file.ipv6].into_iter().flatten() {
+        let own = state.addresses.iter().map(|a| a.net.addr()).find(|a| family.subnet.contains(a));
+        family.address = family.address.or(own);
+        family.gateway = family.gateway.or(own);
+    }
+    Ok(())
+}
+
+/// What on this host would stop the network's traffic, each with the command that opens it. Only
+/// looked at, never changed; what can't be looked at is passed over.
+#[must_use]
+pub fn obstacles(network: &Network, deadline: Deadline) -> Vec<firewall::Obstacle> {
+    firewall::obstacles(network, deadline).unwrap_or_default()
 }

@@ -36,8 +36,8 @@ fn one(context: &Context, network: &Network, mac: MacAddress, deadline: Deadline
         return Ok(());
     }
     let guard = lock(places, &network.name, deadline)?;
-    let lease = Registry::of(places, &network.name)
-        .change(deadline.at_most(WAIT), |_, leases| leases.of_mac(mac))?;
+    let lease =
+        Registry::of(places, &network.name).change(deadline.at_most(WAIT), |_, leases| leases.of_mac(mac))?;
     let written = match &lease {
         Some(lease) => dns::write_lease(network, places, lease)?,
         None => dns::remove_lease(network, places, mac)?,

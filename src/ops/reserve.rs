@@ -28,9 +28,7 @@ pub fn reserve(
 ) -> Result<(Network, Lease)> {
     let registry = Registry::of(&context.places, name);
     registry.change(deadline, |network, leases| {
-        network
-            .may_lease_to_vm(address)
-            .map_err(|unfit| super::claim::refused(name, &unfit.into()))?;
+        network.may_lease_to_vm(address).map_err(|unfit| super::claim::refused(name, &unfit.into()))?;
         let there = leases.at(address)?;
         let fits = |lease: &Lease| match whom {
             For::Mac(mac) => lease.mac == Some(*mac),

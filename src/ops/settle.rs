@@ -39,7 +39,12 @@ pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
             log::info!("{} on network {} is free: {} is gone", lease.address, network.name, lease.holder());
         }
         for lease in &collected.idled {
-            log::info!("{} on network {} is idle: {} does not run", lease.address, network.name, lease.holder());
+            log::info!(
+                "{} on network {} is idle: {} does not run",
+                lease.address,
+                network.name,
+                lease.holder()
+            );
         }
         if collected.freed.is_empty() && collected.idled.is_empty() {
             return Ok(());
@@ -59,7 +64,8 @@ pub fn known(deadline: Deadline) -> Known {
         known.running = Some(domains.iter().filter(|d| d.running).map(|d| d.uuid.clone()).collect());
         known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
     }
-    known.containers = containers.ok().map(|l| l.containers.into_iter().map(|c| c.id).collect::<HashSet<_>>());
+    known.containers =
+        containers.ok().map(|l| l.containers.into_iter().map(|c| c.id).collect::<HashSet<_>>());
     known
 }
 

@@ -210,7 +210,11 @@ fn nat(context: &Context, deadline: Deadline) -> Result<Change> {
 /// dnsmasq's files as a whole, and the process.
 fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
     let change = dns::write_static(network, &context.places)?;
-    Ok(change.or(write_names(context, network, deadline)?).or(dns::ensure_running(network, &context.places, deadline)?))
+    Ok(change.or(write_names(context, network, deadline)?).or(dns::ensure_running(
+        network,
+        &context.places,
+        deadline,
+    )?))
 }
 
 /// Every lease's files, read from the registry under the lock of the files.

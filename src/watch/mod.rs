@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
-use crate::host::systemd;
+use crate::host::systemd::{self, Notice};
 use crate::model::{Fault, Result};
 use crate::ops::surroundings::Extent;
 use crate::ops::{self, Context};
@@ -33,14 +33,18 @@ const APPLY_LIMIT: Duration = Duration::from_secs(60);
 /// Runs until SIGTERM or SIGINT.
 pub fn run(context: Context) -> Result<()> {
     if !places::is_root() {
-        return Err(Fault::failed("the service changes the host's network and must be root").hint("sudo hybrid-hook watch"));
+        return Err(Fault::failed("the service changes the host's network and must be root")
+            .hint("sudo hybrid-hook watch"));
     }
     durable::make_folder(&context.places.run, 0o755)?;
     let lock_path = context.places.run.join("watch.lock");
     let Some(_only) = Lock::try_take(&lock_path)? else {
         let pid = std::fs::read_to_string(&lock_path).unwrap_or_default();
-        return Err(Fault::refused(format!("another hybrid-hook watch runs already (process {})", pid.trim()))
-            .hint("that one does the work; systemctl status hybrid-hook shows it"));
+        return Err(Fault::refused(format!(
+            "another hybrid-hook watch runs already (process {})",
+            pid.trim()
+        ))
+        .hint("that one does the work; systemctl status hybrid-hook shows it"));
     };
     let stop = Arc::new(AtomicBool::new(false));
     let (news, heard) = channel();
@@ -68,9 +72,9 @@ pub fn run(context: Context) -> Result<()> {
     garbage.call();
     names.call();
     containers.call();
-    systemd::notify_ready();
+    tell(Notice::Ready);
     log::info!("hybrid-hook watch {} is ready", env!("CARGO_PKG_VERSION"));
-    let beat = systemd::watchdog_interval().map_or(PERIOD, |interval| interval / 2);
+    let beat = systemd::watchdog_interval().unwrap_or(PERIOD);
     let mut next = Instant::now() + PERIOD;
     loop {
         let wait = beat.min(next.saturating_duration_since(Instant::now()));
@@ -94,7 +98,7 @@ pub fn run(context: Context) -> Result<()> {
         }
         // A worker that is stuck past all its deadlines is for systemd to end.
         if [&names, &containers, &garbage, &everything].iter().all(|w| !w.is_stuck()) {
-            systemd::notify_watchdog();
+            tell(Notice::Watchdog);
         }
         if Instant::now() >= next {
             next = Instant::now() + PERIOD;
@@ -103,11 +107,18 @@ pub fn run(context: Context) -> Result<()> {
             containers.call();
         }
     }
-    systemd::notify_stopping();
+    tell(Notice::Stopping);
     stop.store(true, Ordering::Relaxed);
     let _ = std::fs::remove_file(context.places.wake_socket());
     log::info!("hybrid-hook watch ends; bridges, leases and guests stay as they are");
     Ok(())
+}
+
+/// Tells systemd; without one there is nobody to tell.
+fn tell(notice: Notice<'_>) {
+    if let Err(fault) = systemd::notify(notice) {
+        log::debug!("{fault}");
+    }
 }
 
 /// What `hybrid-hook apply` does.

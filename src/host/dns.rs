@@ -1,1 +1,0 @@
-//! dnsmasq: its files and its process.

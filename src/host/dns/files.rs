@@ -1,0 +1,480 @@
+//! dnsmasq's files on disk: written only where they differ, each replaced in one step.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::render::{config, former_holder, hosts, reservation, without_former_holder};
+use crate::host::Change;
+use crate::model::{Fault, Lease, MacAddress, Network, Result};
+use crate::places::Places;
+
+/// dnsmasq follows new files in this folder.
+const RESERVATIONS: &str = "dhcp-hosts.d";
+/// dnsmasq follows new, changed and removed files in this folder.
+const HOSTS: &str = "hosts.d";
+/// Begins the name of a file that is not yet in its place. In the network's folder, where dnsmasq does
+/// not look.
+const UNFINISHED: &str = ".new-";
+
+/// What a write of a guest's files means for the dnsmasq that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[must_use]
+pub enum Written {
+    /// They stood like that already.
+    Unchanged,
+    /// They changed, and dnsmasq sees it by itself.
+    Seen,
+    /// They changed, and dnsmasq sees it only by [`super::reload`].
+    NeedsReload,
+}
+
+impl Written {
+    /// Whether anything changed on disk.
+    #[must_use]
+    pub fn change(self) -> Change {
+        if self == Self::Unchanged { Change::None } else { Change::Made }
+    }
+
+    /// Whether [`super::reload`] is to be called.
+    #[must_use]
+    pub fn needs_reload(self) -> bool {
+        self == Self::NeedsReload
+    }
+}
+
+/// The paths of one network's files.
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn of(network: &Network, places: &Places) -> Self {
+        Self(places.dns(&network.name))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.0.join("dnsmasq.conf")
+    }
+
+    pub(super) fn leases(&self) -> PathBuf {
+        self.0.join("leases")
+    }
+
+    /// A reservation was changed or removed, and dnsmasq has not been started since.
+    pub(super) fn reload_needed(&self) -> PathBuf {
+        self.0.join("reload-needed")
+    }
+
+    fn reservations(&self) -> PathBuf {
+        self.0.join(RESERVATIONS)
+    }
+
+    fn hosts(&self) -> PathBuf {
+        self.0.join(HOSTS)
+    }
+
+    /// Puts `text` in a file of the folder, in one step. `false` when it stood there already.
+    fn put(&self, path: &Path, text: &str) -> Result<bool> {
+        if read(path)?.as_deref() == Some(text) {
+            return Ok(false);
+        }
+        let broken = |e: std::io::Error| Fault::failed(format!("cannot write {}", path.display())).because(e);
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(&self.0).map_err(broken)?;
+        file.write_all(text.as_bytes()).map_err(broken)?;
+        // Not by the creation's mode, which the caller's umask would narrow: dnsmasq is another user.
+        file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(broken)?;
+        file.persist(path).map_err(|e| broken(e.error))?;
+        Ok(true)
+    }
+
+    /// As [`Folder::put`] for a reservation, which dnsmasq sees by itself only when it is new.
+    fn put_reservation(&self, path: &Path, text: &str) -> Result<Written> {
+        let before = read(path)?;
+        if before.as_deref() == Some(text) {
+            return Ok(Written::Unchanged);
+        }
+        // A line with an address that dnsmasq still has in another is thrown away; that other one may
+        // be of a moment ago, or of the former holder.
+        let fresh = before.is_none() && former_holder(text).is_none() && !exists(&self.reload_needed())?;
+        if !fresh {
+            self.note_reload()?;
+        }
+        self.put(path, text)?;
+        Ok(if fresh { Written::Seen } else { Written::NeedsReload })
+    }
+
+    /// Written before the change that it is about: a crash between them costs a restart of dnsmasq, not
+    /// a reservation that it never learns of.
+    pub(super) fn note_reload(&self) -> Result<()> {
+        self.put(&self.reload_needed(), "").map(|_| ())
+    }
+
+    fn remove_reservation(&self, path: &Path) -> Result<Written> {
+        if !exists(path)? {
+            return Ok(Written::Unchanged);
+        }
+        self.note_reload()?;
+        remove(path)?;
+        Ok(Written::NeedsReload)
+    }
+}
+
+/// A guest's file name: its MAC without colons.
+fn file_name(mac: MacAddress) -> String {
+    mac.to_string().replace(':', "")
+}
+
+/// A file's text; `None` where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        // Something else's bytes: different from all that we write.
+        Err(e) if e.kind() == ErrorKind::InvalidData => Ok(Some(String::new())),
+        Err(e) => Err(Fault::failed(format!("cannot read {}", path.display())).because(e)),
+    }
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|e| Fault::failed(format!("cannot look at {}", path.display())).because(e))
+}
+
+/// Removes a file; `false` when it is gone already.
+pub(super) fn remove(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Fault::failed(format!("cannot remove {}", path.display())).because(e)),
+    }
+}
+
+/// The names of the files in a folder; none where there is no folder.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let broken = |e: std::io::Error| Fault::failed(format!("cannot list {}", folder.display())).because(e);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(broken(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        // We write no name that is not UTF-8; one that isn't, is shown so that it fails to be removed.
+        names.push(entry.map_err(broken)?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+/// Makes a folder that dnsmasq's user can read, or makes it so.
+fn folder(path: &Path) -> Result<Change> {
+    let broken = |e: std::io::Error| Fault::failed(format!("cannot make {}", path.display())).because(e);
+    let made = match fs::DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => Change::Made,
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Change::None,
+        Err(e) => return Err(broken(e)),
+    };
+    let mode = fs::metadata(path).map_err(broken)?.permissions().mode() & 0o7777;
+    if mode == 0o755 {
+        return Ok(made);
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(broken)?;
+    Ok(Change::Made)
+}
+
+/// Writes the folder and the config of a network's dnsmasq. A dnsmasq that runs learns of it by
+/// [`super::ensure_running`]. Where it can't serve (see [`config`]) the config is removed.
+///
+/// # Errors
+/// A folder or file that can't be written.
+pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
+    let own = Folder::of(network, places);
+    if !exists(&places.run)? {
+        fs::create_dir_all(&places.run)
+            .map_err(|e| Fault::failed(format!("cannot make {}", places.run.display())).because(e))?;
+        folder(&places.run)?;
+    }
+    let mut change = Change::None;
+    if let Some(parent) = own.path().parent() {
+        change = change.or(folder(parent)?);
+    }
+    for path in [own.path(), &own.reservations(), &own.hosts()] {
+        change = change.or(folder(path)?);
+    }
+    // What a crash left. Not ones of this moment: another writer's are gone within a millisecond.
+    for name in names(own.path())?.iter().filter(|n| n.starts_with(UNFINISHED)) {
+        let path = own.path().join(name);
+        let old = fs::metadata(&path)
+            .and_then(|m| m.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age.as_secs() > 60));
+        if old {
+            remove(&path)?;
+        }
+    }
+    let written = match config(network, own.path(), &resolvers()) {
+        Some(text) => own.put(&own.config(), &text)?,
+        None => remove(&own.config())?,
+    };
+    Ok(if written { Change::Made } else { change })
+}
+
+/// The host's list of resolvers. Where the host asks systemd-resolved's stub (127.0.0.53 or .54,
+/// systemd-resolved.service(8)), the list behind it: the stub would ask us again for what we ask it.
+fn resolvers() -> PathBuf {
+    const BEHIND_THE_STUB: &str = "/run/systemd/resolve/resolv.conf";
+    const USUAL: &str = "/etc/resolv.conf";
+    let text = fs::read_to_string(USUAL).unwrap_or_default();
+    let stub = only_stub(&text) && Path::new(BEHIND_THE_STUB).exists();
+    PathBuf::from(if stub { BEHIND_THE_STUB } else { USUAL })
+}
+
+/// Whether a resolv.conf(5) names systemd-resolved's stub and nothing else.
+fn only_stub(text: &str) -> bool {
+    let mut servers =
+        text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).peekable();
+    servers.peek().is_some() && servers.all(|server| matches!(server, "127.0.0.53" | "127.0.0.54"))
+}
+
+/// Writes one guest's files. A lease without a MAC has none.
+///
+/// # Errors
+/// A file that can't be written, or the folder not yet made by [`write_static`].
+pub fn write_lease(network: &Network, places: &Places, lease: &Lease) -> Result<Written> {
+    let own = Folder::of(network, places);
+    let Some(mac) = lease.mac else { return Ok(Written::Unchanged) };
+    let name = file_name(mac);
+    let mut lease = lease.clone();
+    let mut written = Written::Unchanged;
+    if let Some(handover) = &lease.handover {
+        // A MAC that two untagged reservations list would get either's address. One handover gives way.
+        let former = read(&own.reservations().join(file_name(handover.mac)))?;
+        if former.as_deref().and_then(former_holder).is_some() {
+            lease.handover = None;
+        } else {
+            written = settle_those_listing(network, &own, mac)?;
+        }
+    }
+    let path = own.reservations().join(&name);
+    written = written.max(match reservation(network, &lease) {
+        Some(text) => own.put_reservation(&path, &text)?,
+        None => own.remove_reservation(&path)?,
+    });
+    Ok(written.max(put_hosts(&own, &name, &hosts(network, &lease))?))
+}
+
+fn put_hosts(own: &Folder, name: &str, text: &str) -> Result<Written> {
+    let path = own.hosts().join(name);
+    let changed = if text.is_empty() { remove(&path)? } else { own.put(&path, text)? };
+    Ok(if changed { Written::Seen } else { Written::Unchanged })
+}
+
+/// Takes `mac` off the reservations that list it as a former holder.
+fn settle_those_listing(network: &Network, own: &Folder, mac: MacAddress) -> Result<Written> {
+    let mut written = Written::Unchanged;
+    for name in names(&own.reservations())? {
+        let path = own.reservations().join(name);
+        let Some(text) = read(&path)? else { continue };
+        if former_holder(&text) == Some(mac)
+            && let Some(settled) = without_former_holder(network, &text)
+        {
+            written = written.max(own.put_reservation(&path, &settled)?);
+        }
+    }
+    Ok(written)
+}
+
+/// Removes one guest's files.
+///
+/// # Errors
+/// A file that can't be removed.
+pub fn remove_lease(network: &Network, places: &Places, mac: MacAddress) -> Result<Written> {
+    let own = Folder::of(network, places);
+    let name = file_name(mac);
+    let written = own.remove_reservation(&own.reservations().join(&name))?;
+    Ok(written.max(put_hosts(&own, &name, "")?))
+}
+
+/// Makes the guests' files those of `leases`, no more and no less.
+///
+/// # Errors
+/// A file that can't be written or removed, or the folder not yet made by [`write_static`].
+pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result<Written> {
+    let own = Folder::of(network, places);
+    let taking_over: HashSet<MacAddress> =
+        leases.iter().filter(|l| l.handover.is_some()).filter_map(|l| l.mac).collect();
+    let mut reservations = HashMap::new();
+    let mut names_of = HashMap::new();
+    for lease in leases {
+        let Some(mac) = lease.mac else { continue };
+        let mut lease = lease.clone();
+        // The same rule as in write_lease.
+        if lease.handover.as_ref().is_some_and(|h| taking_over.contains(&h.mac)) {
+            lease.handover = None;
+        }
+        if let Some(text) = reservation(network, &lease) {
+            reservations.insert(file_name(mac), text);
+        }
+        names_of.insert(file_name(mac), hosts(network, &lease));
+    }
+    let mut written = Written::Unchanged;
+    // Strays first: an address is free before its new holder's line is read.
+    for name in names(&own.reservations())? {
+        if !reservations.contains_key(&name) {
+            written = written.max(own.remove_reservation(&own.reservations().join(name))?);
+        }
+    }
+    for (name, text) in &reservations {
+        written = written.max(own.put_reservation(&own.reservations().join(name), text)?);
+    }
+    for name in names(&own.hosts())? {
+        if !names_of.contains_key(&name) {
+            written = written.max(put_hosts(&own, &name, "")?);
+        }
+    }
+    for (name, text) in &names_of {
+        written = written.max(put_hosts(&own, name, text)?);
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Result, lease, network};
+    use super::*;
+    use crate::model::lease::Handover;
+
+    const OLD: &str = "52:54:00:00:00:01";
+    const NEW: &str = "52:54:00:00:00:02";
+    const THIRD: &str = "52:54:00:00:00:03";
+
+    struct Bench {
+        _root: tempfile::TempDir,
+        places: Places,
+        network: Network,
+    }
+
+    fn bench() -> Result<Bench> {
+        let root = tempfile::tempdir()?;
+        let run = root.path().join("run");
+        let places = Places { config: root.path().into(), state: root.path().into(), run };
+        let network = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+        write_static(&network, &places)?;
+        Ok(Bench { _root: root, places, network })
+    }
+
+    impl Bench {
+        fn write(&self, lease: &Lease) -> Result<Written> {
+            Ok(write_lease(&self.network, &self.places, lease)?)
+        }
+
+        fn line(&self, mac: &str) -> Result<Option<String>> {
+            let path = Folder::of(&self.network, &self.places).reservations();
+            Ok(read(&path.join(mac.replace(':', "")))?)
+        }
+
+        fn reloaded(&self) -> Result {
+            remove(&Folder::of(&self.network, &self.places).reload_needed())?;
+            Ok(())
+        }
+
+        /// Every file of the guests, name and text.
+        fn all(&self) -> Result<std::collections::BTreeMap<String, String>> {
+            let own = Folder::of(&self.network, &self.places);
+            let mut all = std::collections::BTreeMap::new();
+            for folder in [own.reservations(), own.hosts()] {
+                for name in names(&folder)? {
+                    let text = fs::read_to_string(folder.join(&name))?;
+                    all.insert(format!("{}/{name}", folder.display()), text);
+                }
+            }
+            Ok(all)
+        }
+    }
+
+    fn moved(mac: &str, from: &str, address: &str) -> Result<Lease> {
+        let mut lease = lease(address, mac, Some("db"))?;
+        lease.handover = Some(Handover { mac: from.parse()?, until: 0 });
+        Ok(lease)
+    }
+
+    #[test]
+    fn only_a_new_reservation_is_seen_without_a_reload() -> Result {
+        let bench = bench()?;
+        let mut db = lease("10.0.1.200", OLD, Some("db"))?;
+        assert_eq!(bench.write(&db)?, Written::Seen);
+        assert_eq!(bench.write(&db)?, Written::Unchanged);
+        db.aliases = vec!["pg".parse()?];
+        assert_eq!(bench.write(&db)?, Written::Seen, "names alone");
+        db.address = "10.0.1.201".parse()?;
+        assert_eq!(bench.write(&db)?, Written::NeedsReload);
+        assert_eq!(bench.write(&db)?, Written::Unchanged);
+        let other = lease("10.0.1.200", NEW, None)?;
+        assert_eq!(bench.write(&other)?, Written::NeedsReload, "dnsmasq still has .200 in the old line");
+        bench.reloaded()?;
+        assert_eq!(bench.write(&lease("10.0.1.202", THIRD, None)?)?, Written::Seen);
+        assert_eq!(remove_lease(&bench.network, &bench.places, OLD.parse()?)?, Written::NeedsReload);
+        assert_eq!(remove_lease(&bench.network, &bench.places, OLD.parse()?)?, Written::Unchanged);
+        Ok(())
+    }
+
+    #[test]
+    fn no_mac_is_listed_by_two_reservations_of_the_same_rank() -> Result {
+        // OLD's address went to NEW; then OLD takes THIRD's.
+        let (first, second) = (moved(NEW, OLD, "10.0.1.200")?, moved(OLD, THIRD, "10.0.1.201")?);
+        for order in [[&first, &second], [&second, &first]] {
+            let bench = bench()?;
+            for lease in order {
+                let _ = bench.write(lease)?;
+            }
+            assert_eq!(bench.line(NEW)?.as_deref(), Some("tag:hybr0,52:54:00:00:00:02,10.0.1.200\n"));
+            let line = bench.line(OLD)?;
+            assert_eq!(line.as_deref(), Some("52:54:00:00:00:01,52:54:00:00:00:03,10.0.1.201\n"));
+            // All at once gives the same.
+            let before = bench.all()?;
+            let written = write_all(&bench.network, &bench.places, &[first.clone(), second.clone()])?;
+            assert_eq!(written, Written::Unchanged);
+            assert_eq!(bench.all()?, before);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn write_all_adds_changes_and_removes() -> Result {
+        let bench = bench()?;
+        let (a, b) = (lease("10.0.1.200", OLD, Some("a"))?, lease("10.0.1.201", NEW, Some("b"))?);
+        assert_eq!(write_all(&bench.network, &bench.places, &[a.clone(), b])?, Written::Seen);
+        let c = lease("10.0.1.202", THIRD, None)?;
+        assert_eq!(write_all(&bench.network, &bench.places, &[a.clone(), c])?, Written::NeedsReload);
+        assert_eq!(bench.line(NEW)?, None);
+        assert_eq!(bench.all()?.len(), 3);
+        assert_eq!(write_all(&bench.network, &bench.places, &[])?, Written::NeedsReload);
+        assert_eq!(bench.all()?.len(), 0);
+        Ok(())
+    }
+
+    #[test]
+    fn dnsmasq_can_read_what_a_caller_with_a_narrow_umask_wrote() -> Result {
+        let bench = bench()?;
+        let _ = bench.write(&lease("10.0.1.200", OLD, Some("db"))?)?;
+        let own = Folder::of(&bench.network, &bench.places);
+        let mode = |path: &Path| -> Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o777) };
+        assert_eq!(mode(&own.hosts().join("525400000001"))?, 0o644);
+        assert_eq!(mode(&own.reservations())?, 0o755);
+        fs::set_permissions(own.path(), fs::Permissions::from_mode(0o700))?;
+        assert_eq!(write_static(&bench.network, &bench.places)?, Change::Made);
+        assert_eq!(mode(own.path())?, 0o755);
+        assert_eq!(write_static(&bench.network, &bench.places)?, Change::None);
+        Ok(())
+    }
+
+    #[test]
+    fn only_the_stub_alone_is_gone_round() {
+        assert!(only_stub("# made by\nnameserver 127.0.0.53\noptions edns0\n"));
+        assert!(!only_stub("nameserver 127.0.0.53\nnameserver 192.0.2.1\n"));
+        assert!(!only_stub("nameserver 192.0.2.1\n"));
+        assert!(!only_stub(""));
+    }
+}

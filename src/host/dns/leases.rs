@@ -1,0 +1,72 @@
+//! What dnsmasq itself has on record. For people to look at: the registry decides.
+
+use std::net::IpAddr;
+
+use super::files::{Folder, read};
+use crate::model::{DnsLabel, MacAddress, Network, Result};
+use crate::places::Places;
+
+/// A DHCP lease that dnsmasq gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DhcpLease {
+    /// Seconds since 1970 when it ends; 0: never.
+    pub expires: u64,
+    /// The guest's NIC; dnsmasq does not write it for IPv6.
+    pub mac: Option<MacAddress>,
+    /// The address.
+    pub address: IpAddr,
+    /// The name that dnsmasq knows for it.
+    pub hostname: Option<DnsLabel>,
+}
+
+/// The DHCP leases on dnsmasq's record; none while it has no record yet. A line that can't be read is left
+/// out.
+///
+/// # Errors
+/// A record that can't be opened.
+pub fn leases(network: &Network, places: &Places) -> Result<Vec<DhcpLease>> {
+    let text = read(&Folder::of(network, places).leases())?.unwrap_or_default();
+    Ok(text.lines().filter_map(parse).collect())
+}
+
+/// A line of the record: end, MAC (IPv6: the IAID), address, name or `*`, client id or `*`.
+fn parse(line: &str) -> Option<DhcpLease> {
+    let mut fields = line.split(' ');
+    let expires = fields.next()?.parse().ok()?;
+    let mac = fields.next()?.parse().ok();
+    let address = fields.next()?.parse().ok()?;
+    let hostname = fields.next().and_then(|name| name.parse().ok());
+    Some(DhcpLease { expires, mac, address, hostname })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Result;
+    use super::*;
+
+    #[test]
+    fn both_families_are_read_and_the_rest_left_out() -> Result {
+        let text = "1795503149 52:54:00:00:00:0c 10.0.1.200 db *\n\
+                    duid 00:01:00:01:32:97:e2:99:d2:52:5a:f4:da:c8\n\
+                    1795503150 1313 fd00:1::c8 * 00:03:00:01:52:54:00:00:00:0c\n";
+        let leases: Vec<_> = text.lines().filter_map(parse).collect();
+        assert_eq!(
+            leases,
+            [
+                DhcpLease {
+                    expires: 1_795_503_149,
+                    mac: Some("52:54:00:00:00:0c".parse()?),
+                    address: "10.0.1.200".parse()?,
+                    hostname: Some("db".parse()?),
+                },
+                DhcpLease {
+                    expires: 1_795_503_150,
+                    mac: None,
+                    address: "fd00:1::c8".parse()?,
+                    hostname: None,
+                },
+            ]
+        );
+        Ok(())
+    }
+}

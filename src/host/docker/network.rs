@@ -1,0 +1,333 @@
+//! The Docker network on our bridge: make it, read it back, remove it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bollard::models::{EndpointResource, IpamConfig, NetworkDisconnectRequest, NetworkInspect};
+use ipnet::IpNet;
+use rustix::net::{AddressFamily, SocketType, netdevice, socket};
+
+use super::spec::{LABEL, Pool, Spec};
+use super::{Docker, Said, one_line};
+use crate::deadline::Deadline;
+use crate::host::Change;
+use crate::model::{DockerName, Fault, InterfaceName, MacAddress, Network, NetworkName, OwnerId, Result};
+
+/// How often a network that changes under our hands is looked at again.
+const LOOKS: u32 = 4;
+
+/// A Docker network as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DockerNetwork {
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Which network of ours it was made for, by its label; `None`: it is somebody else's.
+    pub ours: Option<NetworkName>,
+    /// Its driver, such as `bridge`.
+    pub driver: String,
+    /// Its driver's options.
+    pub options: BTreeMap<String, String>,
+    /// Whether it has IPv4; `None` when Docker is older than 28 and does not say (it has).
+    pub ipv4: Option<bool>,
+    /// Whether it has IPv6.
+    pub ipv6: bool,
+    /// Its subnets, gateways and ranges.
+    pub pools: Vec<Pool>,
+    /// Who is on it now: endpoints of running containers, and stale ones.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl DockerNetwork {
+    /// The kernel's bridge that it was told to use.
+    #[must_use]
+    pub fn bridge(&self) -> Option<&str> {
+        self.options.get("com.docker.network.bridge.name").map(String::as_str)
+    }
+}
+
+/// A container's end on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The container; `None` for an endpoint whose container is gone.
+    pub container: Option<OwnerId>,
+    /// The container's name, as Docker says it.
+    pub container_name: String,
+    /// Its id with Docker.
+    pub endpoint_id: String,
+    /// Its MAC.
+    pub mac: Option<MacAddress>,
+    /// Its IPv4 address.
+    pub ipv4: Option<IpAddr>,
+    /// Its IPv6 address.
+    pub ipv6: Option<IpAddr>,
+}
+
+impl Docker {
+    /// Reads a network by its exact name; `None` when there is none.
+    pub fn read_network(&self, name: &DockerName, deadline: Deadline) -> Result<Option<DockerNetwork>> {
+        let what = format!("read Docker network {name}");
+        match self.ask(&what, deadline, self.client.inspect_network(name.as_str(), None))? {
+            // Docker also takes the beginning of an id for a name.
+            Ok(there) if there.name.as_deref() == Some(name.as_str()) => Ok(Some(read(there))),
+            Ok(_) => Ok(None),
+            Err(said) if said.status == 404 => Ok(None),
+            Err(said) => Err(said.fault(&what)),
+        }
+    }
+
+    /// Makes the network's Docker network, or makes one of ours right that differs and that nobody is on. Another
+    /// one who does the same at the same time is no error.
+    ///
+    /// # Errors
+    /// Refused: somebody else's network has that name, bridge or subnet; ours differs and has guests; the container
+    /// pool can't be told to Docker. Missing: the bridge (Docker would make its own, and delete it later), or a
+    /// Docker that can do IPv6 alone.
+    pub fn ensure_network(&self, network: &Network, deadline: Deadline) -> Result<Change> {
+        let spec = Spec::of(network, self.version.api)?;
+        let name = &network.docker_network;
+        let mut last = None;
+        for _ in 0..LOOKS {
+            if let Some(there) = self.read_network(name, deadline)? {
+                check_ours(network, &there)?;
+                let differences = spec.differences(&there);
+                if differences.is_empty() {
+                    return Ok(Change::None);
+                }
+                if !there.endpoints.is_empty() {
+                    return Err(in_use(&there).hint(format!(
+                        "it must be made anew ({}): stop or disconnect them first",
+                        differences.join("; ")
+                    )));
+                }
+                match self.delete(&there.id, deadline)? {
+                    Ok(()) => {}
+                    Err(said) if said.status == 403 || said.status == 409 => last = Some(said),
+                    Err(said) => return Err(said.fault(&format!("make Docker network {name} anew"))),
+                }
+                continue;
+            }
+            if !bridge_is_there(&network.bridge) {
+                return Err(Fault::missing(format!(
+                    "bridge {} is not there, and Docker would make one of its own",
+                    network.bridge
+                ))
+                .hint(format!("hybrid-hook network up {}", network.name)));
+            }
+            let what = format!("create Docker network {name}");
+            match self.ask(&what, deadline, self.client.create_network(spec.request()))? {
+                Ok(_) => return Ok(Change::Made),
+                // 409: the name is taken by now. 403: bridge or subnet are, perhaps by the same one.
+                Err(said) if said.status == 409 || said.status == 403 => {
+                    if self.read_network(name, deadline)?.is_none() {
+                        return Err(self.explain(network, said, deadline));
+                    }
+                    last = Some(said);
+                }
+                Err(said) => return Err(said.fault(&what)),
+            }
+        }
+        let fault = Fault::failed(format!("Docker network {name} keeps changing while it is made"));
+        Err(match last {
+            Some(said) => fault.because(said),
+            None => fault,
+        })
+    }
+
+    /// Removes the network's Docker network, if it is there and ours. With `force` its guests are disconnected
+    /// first. The bridge stays: it was there before Docker's network.
+    ///
+    /// # Errors
+    /// Refused, naming them, when containers are on it and `force` is not set.
+    pub fn remove_network(&self, network: &Network, force: bool, deadline: Deadline) -> Result<Change> {
+        let name = &network.docker_network;
+        let what = format!("remove Docker network {name}");
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let Some(there) = self.read_network(name, deadline)? else {
+                return Ok(if last.is_some() { Change::Made } else { Change::None });
+            };
+            if there.ours.as_ref() != Some(&network.name) {
+                return Ok(Change::None);
+            }
+            if !there.endpoints.is_empty() && !force {
+                return Err(in_use(&there).hint("stop or disconnect them, or use --force"));
+            }
+            for endpoint in &there.endpoints {
+                self.evict(&there, endpoint, deadline)?;
+            }
+            match self.delete(&there.id, deadline)? {
+                Ok(()) => return Ok(Change::Made),
+                // Somebody joined since, or an endpoint takes its time to go.
+                Err(said) if said.status == 403 || said.status == 409 => last = Some(said),
+                Err(said) => return Err(said.fault(&what)),
+            }
+        }
+        Err(match last {
+            Some(said) => said.fault(&what),
+            None => Fault::failed(format!("cannot {what}: it keeps coming back")),
+        })
+    }
+
+    /// Every subnet of every Docker network, with the network's name, to look for overlaps.
+    pub fn all_subnets(&self, deadline: Deadline) -> Result<Vec<(String, IpNet)>> {
+        let networks = self.call("list Docker's networks", deadline, self.client.list_networks(None))?;
+        Ok(networks
+            .into_iter()
+            .flat_map(|n| {
+                let name = one_line(n.name.as_deref().unwrap_or("?"), 128);
+                let configs = n.ipam.and_then(|i| i.config).unwrap_or_default();
+                configs.into_iter().filter_map(move |c| Some((name.clone(), Pool::read(&c)?.subnet)))
+            })
+            .collect())
+    }
+
+    /// Removes a network by its id; gone already is done.
+    fn delete(&self, id: &str, deadline: Deadline) -> Result<Result<(), Said>> {
+        let answer = self.ask("remove a Docker network", deadline, self.client.remove_network(id))?;
+        Ok(match answer {
+            Err(said) if said.status == 404 => Ok(()),
+            other => other,
+        })
+    }
+
+    /// Takes one endpoint off a network, its container alive or not.
+    fn evict(&self, network: &DockerNetwork, endpoint: &Endpoint, deadline: Deadline) -> Result<()> {
+        // An endpoint without a container goes by its own name, and only by force.
+        let container =
+            endpoint.container.as_ref().map_or(endpoint.container_name.as_str(), OwnerId::as_str).to_owned();
+        let what = format!("disconnect container {} from {}", endpoint.container_name, network.name);
+        let request = NetworkDisconnectRequest { container, force: Some(true) };
+        match self.ask(&what, deadline, self.client.disconnect_network(&network.id, request))? {
+            Ok(()) => Ok(()),
+            Err(said) if is_gone(&said) => Ok(()),
+            Err(said) => Err(said.fault(&what)),
+        }
+    }
+
+    /// Why Docker did not make the network: who has its bridge or its subnet?
+    fn explain(&self, network: &Network, said: Said, deadline: Deadline) -> Fault {
+        let fault = said.fault(&format!("create Docker network {}", network.docker_network));
+        let Ok(others) = self.call("list Docker's networks", deadline, self.client.list_networks(None))
+        else {
+            return fault;
+        };
+        for other in others {
+            let name = one_line(other.name.as_deref().unwrap_or("?"), 128);
+            let options = other.options.unwrap_or_default();
+            if options.get("com.docker.network.bridge.name").map(String::as_str)
+                == Some(network.bridge.as_str())
+            {
+                return fault.hint(format!("Docker network {name} has bridge {} already", network.bridge));
+            }
+            let configs = other.ipam.and_then(|i| i.config).unwrap_or_default();
+            let subnets = configs.iter().filter_map(Pool::read).map(|p| p.subnet);
+            for subnet in subnets {
+                if let Some(mine) = network.overlapping(&subnet) {
+                    return fault.hint(format!("{mine} overlaps {subnet} of Docker network {name}"));
+                }
+            }
+        }
+        fault
+    }
+}
+
+/// Whether Docker's no means that the container is not on that network (any more), or is gone.
+pub(super) fn is_gone(said: &Said) -> bool {
+    said.status == 404 || said.words.contains("is not connected to")
+}
+
+fn check_ours(network: &Network, there: &DockerNetwork) -> Result<()> {
+    let name = &network.docker_network;
+    match &there.ours {
+        Some(of) if *of == network.name => Ok(()),
+        Some(of) => Err(Fault::refused(format!("Docker network {name} belongs to network {of}"))
+            .hint("choose another name with --docker-network")),
+        None => Err(Fault::refused(format!("there is a Docker network {name} that is not ours"))
+            .hint(format!("docker network rm {name}, or choose another name with --docker-network"))),
+    }
+}
+
+fn in_use(there: &DockerNetwork) -> Fault {
+    let mut names: Vec<_> = there.endpoints.iter().map(|e| e.container_name.as_str()).collect();
+    names.sort_unstable();
+    let more = names.len().saturating_sub(8);
+    names.truncate(8);
+    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Fault::refused(format!("Docker network {} has containers on it: {}{tail}", there.name, names.join(", ")))
+}
+
+/// Whether the bridge is in our network namespace, which is dockerd's.
+fn bridge_is_there(bridge: &InterfaceName) -> bool {
+    socket(AddressFamily::INET, SocketType::DGRAM, None)
+        .is_ok_and(|socket| netdevice::name_to_index(&socket, bridge.as_str()).is_ok())
+}
+
+fn read(there: NetworkInspect) -> DockerNetwork {
+    let label = there.labels.as_ref().and_then(|l| l.get(LABEL)).and_then(|v| v.parse().ok());
+    let configs: Vec<IpamConfig> = there.ipam.and_then(|i| i.config).unwrap_or_default();
+    let mut endpoints: Vec<_> =
+        there.containers.unwrap_or_default().into_iter().map(|(id, e)| endpoint(&id, &e)).collect();
+    endpoints.sort_by(|a, b| (&a.container_name, &a.endpoint_id).cmp(&(&b.container_name, &b.endpoint_id)));
+    DockerNetwork {
+        id: there.id.unwrap_or_default(),
+        name: there.name.unwrap_or_default(),
+        ours: label,
+        driver: one_line(&there.driver.unwrap_or_default(), 64),
+        options: there.options.unwrap_or_default().into_iter().collect(),
+        ipv4: there.enable_ipv4,
+        ipv6: there.enable_ipv6.unwrap_or(false),
+        pools: configs.iter().filter_map(Pool::read).collect(),
+        endpoints,
+    }
+}
+
+fn endpoint(id: &str, there: &EndpointResource) -> Endpoint {
+    let address = |text: &Option<String>| text.as_deref().and_then(|t| t.split('/').next()?.parse().ok());
+    Endpoint {
+        container: id.parse().ok().filter(OwnerId::is_container),
+        container_name: one_line(there.name.as_deref().unwrap_or(id), 128),
+        endpoint_id: there.endpoint_id.clone().unwrap_or_default(),
+        mac: there.mac_address.as_deref().and_then(|m| m.parse().ok()),
+        ipv4: address(&there.ipv4_address),
+        ipv6: address(&there.ipv6_address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_inspected_network_is_read_and_odd_parts_are_left_out() -> Result<(), serde_json::Error> {
+        let id = "ab".repeat(32);
+        let json = format!(
+            r#"{{"Name":"hybrid-net","Id":"x","Driver":"bridge","EnableIPv6":false,
+            "IPAM":{{"Config":[{{"Subnet":"10.0.1.0/24","IPRange":"10.0.1.64/26","Gateway":"10.0.1.1",
+              "AuxiliaryAddresses":{{"a":"10.0.1.2","b":"nonsense"}}}},{{"Subnet":"nonsense"}},{{}}]}},
+            "Containers":{{"{id}":{{"Name":"web\n1","EndpointID":"e1","MacAddress":"02:42:0a:00:01:40",
+              "IPv4Address":"10.0.1.64/24","IPv6Address":""}},
+              "ep-12":{{"Name":"gone","EndpointID":"e2","MacAddress":"","IPv4Address":null}}}},
+            "Options":null,"Labels":{{"hybrid-hook.network":"hybrid"}}}}"#
+        );
+        let network = read(serde_json::from_str(&json)?);
+        assert_eq!(network.ours.as_ref().map(NetworkName::as_str), Some("hybrid"));
+        assert_eq!(network.pools.len(), 1);
+        let [gone, web] = network.endpoints.as_slice() else {
+            return Err(serde::de::Error::custom(format!("{network:?}")));
+        };
+        assert_eq!((gone.container.as_ref(), gone.container_name.as_str()), (None, "gone"));
+        assert_eq!(web.container.as_ref().map(OwnerId::as_str), Some(id.as_str()));
+        assert_eq!(web.container_name, "web 1");
+        assert_eq!(web.ipv4.map(|a| a.to_string()).as_deref(), Some("10.0.1.64"));
+        Ok(())
+    }
+
+    #[test]
+    fn a_label_that_is_no_network_name_is_not_ours() -> Result<(), serde_json::Error> {
+        let network = read(serde_json::from_str(r#"{"Labels":{"hybrid-hook.network":"../x"}}"#)?);
+        assert_eq!(network.ours, None);
+        Ok(())
+    }
+}

@@ -1,1 +1,0 @@
-//! nftables: our own table.

@@ -1,0 +1,114 @@
+//! nftables: our own table, and what of others is in the way.
+//!
+//! The table `inet hybrid_hook` is rendered whole for all networks and replaced in one transaction. It
+//! holds NAT and nothing that drops. Nobody else's table is ever written.
+
+mod iptables;
+mod nft_listing;
+mod obstacles;
+mod packet;
+mod ruleset;
+
+use serde_json::Value;
+
+pub use obstacles::{Obstacle, obstacles};
+pub use ruleset::{TABLE, ruleset};
+
+use super::Change;
+use super::process::{Output, run};
+use crate::deadline::Deadline;
+use crate::model::{Fault, Kind, Network, Result};
+
+/// How our table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableState {
+    /// There is none.
+    Absent,
+    /// It is as [`ruleset`] renders it now.
+    Current,
+    /// It is of another rendering, or somebody changed it.
+    Stale,
+}
+
+/// How our table is, for these networks; changes nothing.
+///
+/// # Errors
+/// [`Kind::Missing`] where nft is not installed; else nft's own words.
+pub fn state(networks: &[Network], deadline: Deadline) -> Result<TableState> {
+    let output = nft(&["-j", "list", "table", "inet", TABLE], b"", deadline)?;
+    if !output.success() {
+        // ENOENT, in the C locale that nft runs in here.
+        if output.stderr.contains("No such file or directory") {
+            return Ok(TableState::Absent);
+        }
+        return Err(complaint("cannot list our nftables table", &output));
+    }
+    // As loose JSON: a rule that somebody put in need not be one that the typed library knows.
+    let listed: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|e| Fault::failed("nft listed our table in words that we can't read").because(e))?;
+    let same = ruleset::marks(&listed) == ruleset::marks(&as_value(networks)?);
+    Ok(if same { TableState::Current } else { TableState::Stale })
+}
+
+/// Makes our table that of these networks, in one transaction. Without a network that needs it, it is
+/// removed.
+///
+/// # Errors
+/// [`Kind::Missing`] where nft is not installed; else nft's own words. The table is then as it was.
+pub fn apply(networks: &[Network], deadline: Deadline) -> Result<Change> {
+    if !networks.iter().any(|n| n.nat) {
+        return match remove(deadline) {
+            // Where nft never was, there is no table.
+            Err(fault) if fault.kind() == Kind::Missing => Ok(Change::None),
+            done => done,
+        };
+    }
+    if state(networks, deadline)? == TableState::Current {
+        return Ok(Change::None);
+    }
+    commit("cannot write our nftables table", &as_value(networks)?, deadline)?;
+    Ok(Change::Made)
+}
+
+/// Removes our table.
+///
+/// # Errors
+/// [`Kind::Missing`] where nft is not installed; else nft's own words.
+pub fn remove(deadline: Deadline) -> Result<Change> {
+    if state(&[], deadline)? == TableState::Absent {
+        return Ok(Change::None);
+    }
+    let value = serde_json::to_value(ruleset::removal())
+        .map_err(|e| Fault::failed("cannot render our nftables table").because(e))?;
+    commit("cannot remove our nftables table", &value, deadline)?;
+    Ok(Change::Made)
+}
+
+fn as_value(networks: &[Network]) -> Result<Value> {
+    serde_json::to_value(ruleset(networks))
+        .map_err(|e| Fault::failed("cannot render our nftables table").because(e))
+}
+
+fn commit(what: &str, transaction: &Value, deadline: Deadline) -> Result<()> {
+    let output = nft(&["-j", "-f", "-"], transaction.to_string().as_bytes(), deadline)?;
+    if output.success() { Ok(()) } else { Err(complaint(what, &output)) }
+}
+
+fn nft(args: &[&str], input: &[u8], deadline: Deadline) -> Result<Output> {
+    // Debian's place, which a person's PATH need not have.
+    let usual = "/usr/sbin/nft";
+    let program = if std::path::Path::new(usual).exists() { usual } else { "nft" };
+    run(program, args, input, deadline).map_err(|fault| {
+        if fault.kind() == Kind::Missing {
+            Fault::missing("nft is not installed: guests have no NAT")
+                .hint("install nftables (Debian and Ubuntu: apt install nftables)")
+        } else {
+            fault
+        }
+    })
+}
+
+fn complaint(what: &str, output: &Output) -> Fault {
+    let words = output.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("nft said nothing");
+    Fault::failed(format!("{what}: {}", words.trim()))
+}

@@ -1,0 +1,216 @@
+//! What must be decided, case by case.
+
+use super::*;
+use crate::model::network_file::NetworkFile;
+use crate::model::{Fault, Origin, Owner, Result};
+
+fn network() -> Result<Network> {
+    let file = NetworkFile::parse("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n").map_err(Fault::failed)?;
+    Ok(file.network(&"hybrid".parse()?)?)
+}
+
+fn boot(text: &str) -> BootId {
+    BootId(text.to_owned())
+}
+
+fn container(n: u8, name: &str, labels: &[(&str, &str)]) -> Result<ContainerView> {
+    Ok(ContainerView {
+        id: format!("{n:02x}").repeat(32).parse()?,
+        name: name.to_owned(),
+        labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        running: true,
+        connectable: true,
+        on: BTreeMap::new(),
+    })
+}
+
+fn on(mut container: ContainerView, endpoint: &str, ours: bool) -> ContainerView {
+    let place = On { endpoint_id: Some(endpoint.to_owned()), ours };
+    container.on.insert("hybrid-net".to_owned(), place);
+    container
+}
+
+fn lease(address: &str, selector: Option<&str>) -> Result<Lease> {
+    Ok(Lease {
+        address: address.parse().map_err(|_| Fault::failed("address"))?,
+        mac: Some("52:54:00:00:00:01".parse()?),
+        owner: Some(Owner {
+            id: "c7a5fdbd-edaf-9455-926a-d65c16db1809".parse()?,
+            origin: Origin::Domain,
+            name: Some("db".into()),
+        }),
+        state: LeaseState::Active,
+        boot: Some(boot("now")),
+        fixed: false,
+        reserved: false,
+        generation: 1,
+        since: 0,
+        changed: 0,
+        unprobed: false,
+        hostname: None,
+        aliases: Vec::new(),
+        groups: Vec::new(),
+        containers: selector.map(str::parse).transpose()?,
+        running: true,
+        sole_nic: false,
+        tap: None,
+        handover: None,
+    })
+}
+
+/// The steps in short: `+name ip`, `-name endpoint`, `~endpoint`.
+fn short(plan: &AttachPlan) -> Vec<String> {
+    let step = |s: &AttachStep| match s {
+        AttachStep::Connect { name, request, .. } => {
+            format!("+{name} {}", request.ip.map_or("-".to_owned(), |i| i.to_string()))
+        }
+        AttachStep::Disconnect { name, endpoint_id, .. } => format!("-{name} {endpoint_id}"),
+        AttachStep::Forget { endpoint_id, .. } => format!("~{endpoint_id}"),
+    };
+    plan.steps.iter().map(step).collect()
+}
+
+fn plan(leases: &[Lease], containers: &[ContainerView], made: &[Made]) -> Result<AttachPlan> {
+    Ok(plan_attachments(&network()?, leases, containers, made, &boot("now")))
+}
+
+#[test]
+fn a_label_or_a_running_vms_selector_connects() -> Result<()> {
+    let all = [
+        container(1, "web", &[(NETWORK_LABEL, "hybrid")])?,
+        container(2, "shop", &[("app", "shop")])?,
+        container(3, "other", &[(NETWORK_LABEL, "lab")])?,
+        container(4, "alone", &[])?,
+    ];
+    let got = plan(&[lease("10.0.1.200", Some("label=app=shop"))?], &all, &[])?;
+    assert_eq!(short(&got), ["+web -", "+shop -"]);
+    assert_eq!(got.notes, Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_vm_that_does_not_run_in_this_boot_selects_nothing() -> Result<()> {
+    let all = [container(2, "shop", &[])?];
+    let running = lease("10.0.1.200", Some("name=shop"))?;
+    let stopped = Lease { running: false, ..running.clone() };
+    let idle = Lease { state: LeaseState::Idle, ..running.clone() };
+    let before = Lease { boot: Some(boot("before")), ..running.clone() };
+    assert_eq!(short(&plan(&[running], &all, &[])?).len(), 1);
+    for lease in [stopped, idle, before] {
+        assert_eq!(short(&plan(&[lease], &all, &[])?), Vec::<String>::new());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_we_connected_is_let_go_and_what_others_connected_never() -> Result<()> {
+    let marked = on(container(1, "marked", &[])?, "e1", true);
+    let remembered = on(container(2, "remembered", &[])?, "e2", false);
+    let by_hand = on(container(3, "hand", &[])?, "e3", false);
+    let by_hand_again = on(container(4, "again", &[])?, "e4", false);
+    let made = [
+        Made { container: remembered.id.clone(), endpoint_id: "e2".into() },
+        Made { container: by_hand_again.id.clone(), endpoint_id: "e0".into() },
+    ];
+    let got = plan(&[], &[marked, remembered, by_hand, by_hand_again], &made)?;
+    assert_eq!(short(&got), ["~e0", "-marked e1", "-remembered e2"]);
+    Ok(())
+}
+
+#[test]
+fn what_is_on_it_and_wanted_stays_untouched() -> Result<()> {
+    let labels = &[(NETWORK_LABEL, "hybrid")];
+    let all = [on(container(1, "a", labels)?, "e1", true), on(container(2, "b", labels)?, "e2", false)];
+    let made = [Made {
+        container: all.first().map(|c| c.id.clone()).ok_or_else(|| Fault::failed("none"))?,
+        endpoint_id: "e1".into(),
+    }];
+    assert_eq!(plan(&[], &all, &made)?, AttachPlan::default());
+    Ok(())
+}
+
+#[test]
+fn stopped_and_gone_containers_are_forgotten_not_touched() -> Result<()> {
+    let mut stopped = on(container(1, "a", &[(NETWORK_LABEL, "hybrid")])?, "", true);
+    stopped.running = false;
+    stopped.on.values_mut().for_each(|o| o.endpoint_id = None);
+    let made = [
+        Made { container: stopped.id.clone(), endpoint_id: "e1".into() },
+        Made { container: "ee".repeat(32).parse()?, endpoint_id: "e9".into() },
+    ];
+    assert_eq!(short(&plan(&[], &[stopped], &made)?), ["~e1", "~e9"]);
+    Ok(())
+}
+
+#[test]
+fn bad_labels_are_noted_and_the_container_still_connects() -> Result<()> {
+    for (ip, why) in [
+        ("10.0.1.999", "not an address"),
+        ("$(reboot)", "not an address"),
+        ("10.0.2.5", "outside the subnet"),
+        ("10.0.1.1", "gateway"),
+        ("10.0.1.255", "broadcast"),
+        ("fd00::1", "family"),
+    ] {
+        let all = [container(1, "web\n", &[(NETWORK_LABEL, "hybrid"), (IP_LABEL, ip)])?];
+        let got = plan(&[], &all, &[])?;
+        assert_eq!(short(&got), ["+web\n -"], "{ip}");
+        assert_eq!(got.notes.len(), 1, "{ip}");
+        assert!(got.notes.iter().all(|n| n.contains(why) && !n.contains('\n')), "{:?}", got.notes);
+    }
+    let odd = [container(1, "web", &[(NETWORK_LABEL, "../x")])?];
+    let got = plan(&[], &odd, &[])?;
+    assert_eq!((short(&got).len(), got.notes.len()), (0, 1));
+    Ok(())
+}
+
+#[test]
+fn an_address_that_another_holds_is_not_connected() -> Result<()> {
+    let all = [container(1, "web", &[(NETWORK_LABEL, "hybrid"), (IP_LABEL, "10.0.1.200")])?];
+    let held = lease("10.0.1.200", None)?;
+    let got = plan(std::slice::from_ref(&held), &all, &[])?;
+    assert_eq!(short(&got), Vec::<String>::new());
+    assert!(got.notes.iter().any(|n| n.contains("held by vm \"db\"")), "{:?}", got.notes);
+    let idle = Lease { state: LeaseState::Idle, ..held };
+    assert_eq!(short(&plan(&[idle], &all, &[])?), ["+web 10.0.1.200"]);
+    Ok(())
+}
+
+#[test]
+fn a_container_gets_its_own_address_again() -> Result<()> {
+    let web = container(1, "web", &[(NETWORK_LABEL, "hybrid")])?;
+    let mut own = lease("10.0.1.77", None)?;
+    own.owner = Some(Owner { id: web.id.clone(), origin: Origin::Container, name: None });
+    assert_eq!(short(&plan(&[own], &[web], &[])?), ["+web 10.0.1.77"]);
+    Ok(())
+}
+
+#[test]
+fn a_container_in_the_hosts_namespace_is_noted() -> Result<()> {
+    let mut host = container(1, "web", &[(NETWORK_LABEL, "hybrid")])?;
+    host.connectable = false;
+    let got = plan(&[], &[host], &[])?;
+    assert_eq!((got.steps.len(), got.notes.len()), (0, 1));
+    Ok(())
+}
+
+#[test]
+fn labels_become_names_by_the_one_rule() -> Result<()> {
+    let labels = [(HOSTNAME_LABEL, "My_DB"), (ALIASES_LABEL, "pg, PG  main,,--"), (GROUPS_LABEL, "backend")];
+    let (request, notes) = read_labels(&network()?, &container(1, "shop_db_1", &labels)?);
+    let text = |l: &[DnsLabel]| l.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    assert_eq!(request.hostname.map(String::from).as_deref(), Some("my-db"));
+    assert_eq!((text(&request.aliases), text(&request.groups)), ("pg main".into(), "backend".into()));
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    let (request, _) = read_labels(&network()?, &container(1, "shop_db_1", &[])?);
+    assert_eq!(request.hostname.map(String::from).as_deref(), Some("shop-db-1"));
+    Ok(())
+}
+
+#[test]
+fn an_address_for_another_network_is_not_taken_here() -> Result<()> {
+    let all = [container(1, "web", &[(NETWORK_LABEL, "lab"), (IP_LABEL, "10.0.1.50")])?];
+    let got = plan(&[lease("10.0.1.200", Some("name=web"))?], &all, &[])?;
+    assert_eq!(short(&got), ["+web -"]);
+    Ok(())
+}

@@ -28,7 +28,8 @@ pub(crate) fn alone(test: &str, body: impl FnOnce() -> Outcome) -> Outcome {
     }
     if !hybrid_hook::places::is_root() {
         // Past the harness, which shows what is printed only of tests that fail.
-        writeln!(std::io::stderr(), "test {test}: skipped: needs root")?;
+        // In one piece, since tests run beside each other.
+        std::io::stderr().write_all(format!("\ntest {test}: skipped: needs root\n").as_bytes())?;
         return Ok(());
     }
     let output = Command::new("unshare")

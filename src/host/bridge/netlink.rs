@@ -22,6 +22,10 @@ pub(crate) struct Netlink {
 
 /// Opens a socket, runs `conversation` on it and closes it; a fault when the deadline passes first.
 pub(crate) fn talk<T>(deadline: Deadline, conversation: impl AsyncFnOnce(Netlink) -> Result<T>) -> Result<T> {
+    // The kernel answers within the call, so that a timer would see a passed deadline too late.
+    if deadline.passed() {
+        return Err(Fault::failed("no time left to ask the kernel about the network"));
+    }
     wait::block_on("the kernel's network interface (netlink)", deadline, async move {
         let (connection, handle, _unasked) = rtnetlink::new_connection()
             .map_err(|e| Fault::failed("cannot open a netlink socket").because(e))?;

@@ -42,15 +42,6 @@ pub struct On {
     pub ours: bool,
 }
 
-/// An endpoint that we made and remember.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
-    /// Whose it is.
-    pub container: OwnerId,
-    /// Its id with Docker.
-    pub endpoint_id: String,
-}
-
 /// What a container asks of a network by its labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ContainerRequest {
@@ -85,13 +76,6 @@ pub enum AttachStep {
         /// Which endpoint.
         endpoint_id: String,
     },
-    /// Forget an endpoint that we made: it is gone already.
-    Forget {
-        /// Whose it was.
-        container: OwnerId,
-        /// Which endpoint.
-        endpoint_id: String,
-    },
 }
 
 /// What to do, in order, and what a person should know.
@@ -111,22 +95,11 @@ pub fn plan_attachments(
     network: &Network,
     leases: &[Lease],
     containers: &[ContainerView],
-    made: &[Made],
     boot: &BootId,
 ) -> AttachPlan {
     let mut plan = AttachPlan::default();
     let mut connects = Vec::new();
     let place = network.docker_network.as_str();
-    let current = |m: &Made| {
-        containers.iter().any(|c| {
-            c.id == m.container
-                && c.on.get(place).and_then(|on| on.endpoint_id.as_ref()) == Some(&m.endpoint_id)
-        })
-    };
-    for gone in made.iter().filter(|m| !current(m)) {
-        let Made { container, endpoint_id } = gone.clone();
-        plan.steps.push(AttachStep::Forget { container, endpoint_id });
-    }
     let selectors: Vec<_> = leases
         .iter()
         .filter(|l| l.running && l.state_now(boot) == LeaseState::Active)
@@ -156,8 +129,7 @@ pub fn plan_attachments(
             },
             (false, Some(on)) => {
                 if let Some(endpoint_id) = &on.endpoint_id
-                    && (on.ours
-                        || made.iter().any(|m| m.container == container.id && m.endpoint_id == *endpoint_id))
+                    && on.ours
                 {
                     plan.steps.push(AttachStep::Disconnect {
                         container: container.id.clone(),

@@ -16,6 +16,7 @@ pub mod selector;
 pub mod setting;
 pub mod uuid;
 
+pub use attach::{AttachPlan, AttachStep, ContainerRequest, ContainerView};
 pub use claim::{ClaimRequest, Claimed, LeaseView, Refusal};
 pub use fault::{Fault, Kind, Result};
 pub use lease::{BootId, Lease, LeaseState, Origin, Owner};

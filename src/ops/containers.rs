@@ -30,14 +30,13 @@ pub(super) fn attach(
     let listing = docker.containers_on(network, deadline)?;
     let views: Vec<ContainerView> = listing.containers.iter().map(Container::view).collect();
     let leases = Registry::of(&context.places, &network.name).read()?;
-    let plan = attach::plan_attachments(network, &leases, &views, &[], &context.boot);
+    let plan = attach::plan_attachments(network, &leases, &views, &context.boot);
     let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
     for step in plan.steps {
         let done = match step {
             AttachStep::Connect { container, name, request } => {
                 connect(context, network, docker, &container, &name, &request, deadline)
             }
-            AttachStep::Forget { .. } => Ok(()),
             AttachStep::Disconnect { container, name, endpoint_id } => {
                 disconnect(context, network, docker, &container, &name, &endpoint_id, deadline)
             }

@@ -58,20 +58,19 @@ fn lease(address: &str, selector: Option<&str>) -> Result<Lease> {
     })
 }
 
-/// The steps in short: `+name ip`, `-name endpoint`, `~endpoint`.
+/// The steps in short: `+name ip`, `-name endpoint`.
 fn short(plan: &AttachPlan) -> Vec<String> {
     let step = |s: &AttachStep| match s {
         AttachStep::Connect { name, request, .. } => {
             format!("+{name} {}", request.ip.map_or("-".to_owned(), |i| i.to_string()))
         }
         AttachStep::Disconnect { name, endpoint_id, .. } => format!("-{name} {endpoint_id}"),
-        AttachStep::Forget { endpoint_id, .. } => format!("~{endpoint_id}"),
     };
     plan.steps.iter().map(step).collect()
 }
 
-fn plan(leases: &[Lease], containers: &[ContainerView], made: &[Made]) -> Result<AttachPlan> {
-    Ok(plan_attachments(&network()?, leases, containers, made, &boot("now")))
+fn plan(leases: &[Lease], containers: &[ContainerView]) -> Result<AttachPlan> {
+    Ok(plan_attachments(&network()?, leases, containers, &boot("now")))
 }
 
 #[test]
@@ -82,7 +81,7 @@ fn a_label_or_a_running_vms_selector_connects() -> Result<()> {
         container(3, "other", &[(NETWORK_LABEL, "lab")])?,
         container(4, "alone", &[])?,
     ];
-    let got = plan(&[lease("10.0.1.200", Some("label=app=shop"))?], &all, &[])?;
+    let got = plan(&[lease("10.0.1.200", Some("label=app=shop"))?], &all)?;
     assert_eq!(short(&got), ["+web -", "+shop -"]);
     assert_eq!(got.notes, Vec::<String>::new());
     Ok(())
@@ -95,9 +94,9 @@ fn a_vm_that_does_not_run_in_this_boot_selects_nothing() -> Result<()> {
     let stopped = Lease { running: false, ..running.clone() };
     let idle = Lease { state: LeaseState::Idle, ..running.clone() };
     let before = Lease { boot: Some(boot("before")), ..running.clone() };
-    assert_eq!(short(&plan(&[running], &all, &[])?).len(), 1);
+    assert_eq!(short(&plan(&[running], &all)?).len(), 1);
     for lease in [stopped, idle, before] {
-        assert_eq!(short(&plan(&[lease], &all, &[])?), Vec::<String>::new());
+        assert_eq!(short(&plan(&[lease], &all)?), Vec::<String>::new());
     }
     Ok(())
 }
@@ -105,15 +104,8 @@ fn a_vm_that_does_not_run_in_this_boot_selects_nothing() -> Result<()> {
 #[test]
 fn what_we_connected_is_let_go_and_what_others_connected_never() -> Result<()> {
     let marked = on(container(1, "marked", &[])?, "e1", true);
-    let remembered = on(container(2, "remembered", &[])?, "e2", false);
     let by_hand = on(container(3, "hand", &[])?, "e3", false);
-    let by_hand_again = on(container(4, "again", &[])?, "e4", false);
-    let made = [
-        Made { container: remembered.id.clone(), endpoint_id: "e2".into() },
-        Made { container: by_hand_again.id.clone(), endpoint_id: "e0".into() },
-    ];
-    let got = plan(&[], &[marked, remembered, by_hand, by_hand_again], &made)?;
-    assert_eq!(short(&got), ["~e0", "-marked e1", "-remembered e2"]);
+    assert_eq!(short(&plan(&[], &[marked, by_hand])?), ["-marked e1"]);
     Ok(())
 }
 
@@ -121,24 +113,16 @@ fn what_we_connected_is_let_go_and_what_others_connected_never() -> Result<()> {
 fn what_is_on_it_and_wanted_stays_untouched() -> Result<()> {
     let labels = &[(NETWORK_LABEL, "hybrid")];
     let all = [on(container(1, "a", labels)?, "e1", true), on(container(2, "b", labels)?, "e2", false)];
-    let made = [Made {
-        container: all.first().map(|c| c.id.clone()).ok_or_else(|| Fault::failed("none"))?,
-        endpoint_id: "e1".into(),
-    }];
-    assert_eq!(plan(&[], &all, &made)?, AttachPlan::default());
+    assert_eq!(plan(&[], &all)?, AttachPlan::default());
     Ok(())
 }
 
 #[test]
-fn stopped_and_gone_containers_are_forgotten_not_touched() -> Result<()> {
+fn stopped_containers_are_not_touched() -> Result<()> {
     let mut stopped = on(container(1, "a", &[(NETWORK_LABEL, "hybrid")])?, "", true);
     stopped.running = false;
     stopped.on.values_mut().for_each(|o| o.endpoint_id = None);
-    let made = [
-        Made { container: stopped.id.clone(), endpoint_id: "e1".into() },
-        Made { container: "ee".repeat(32).parse()?, endpoint_id: "e9".into() },
-    ];
-    assert_eq!(short(&plan(&[], &[stopped], &made)?), ["~e1", "~e9"]);
+    assert_eq!(plan(&[], &[stopped])?, AttachPlan::default());
     Ok(())
 }
 
@@ -153,13 +137,13 @@ fn bad_labels_are_noted_and_the_container_still_connects() -> Result<()> {
         ("fd00::1", "family"),
     ] {
         let all = [container(1, "web\n", &[(NETWORK_LABEL, "hybrid"), (IP_LABEL, ip)])?];
-        let got = plan(&[], &all, &[])?;
+        let got = plan(&[], &all)?;
         assert_eq!(short(&got), ["+web\n -"], "{ip}");
         assert_eq!(got.notes.len(), 1, "{ip}");
         assert!(got.notes.iter().all(|n| n.contains(why) && !n.contains('\n')), "{:?}", got.notes);
     }
     let odd = [container(1, "web", &[(NETWORK_LABEL, "../x")])?];
-    let got = plan(&[], &odd, &[])?;
+    let got = plan(&[], &odd)?;
     assert_eq!((short(&got).len(), got.notes.len()), (0, 1));
     Ok(())
 }
@@ -168,11 +152,11 @@ fn bad_labels_are_noted_and_the_container_still_connects() -> Result<()> {
 fn an_address_that_another_holds_is_not_connected() -> Result<()> {
     let all = [container(1, "web", &[(NETWORK_LABEL, "hybrid"), (IP_LABEL, "10.0.1.200")])?];
     let held = lease("10.0.1.200", None)?;
-    let got = plan(std::slice::from_ref(&held), &all, &[])?;
+    let got = plan(std::slice::from_ref(&held), &all)?;
     assert_eq!(short(&got), Vec::<String>::new());
     assert!(got.notes.iter().any(|n| n.contains("held by vm \"db\"")), "{:?}", got.notes);
     let idle = Lease { state: LeaseState::Idle, ..held };
-    assert_eq!(short(&plan(&[idle], &all, &[])?), ["+web 10.0.1.200"]);
+    assert_eq!(short(&plan(&[idle], &all)?), ["+web 10.0.1.200"]);
     Ok(())
 }
 
@@ -181,7 +165,7 @@ fn a_container_gets_its_own_address_again() -> Result<()> {
     let web = container(1, "web", &[(NETWORK_LABEL, "hybrid")])?;
     let mut own = lease("10.0.1.77", None)?;
     own.owner = Some(Owner { id: web.id.clone(), origin: Origin::Container, name: None });
-    assert_eq!(short(&plan(&[own], &[web], &[])?), ["+web 10.0.1.77"]);
+    assert_eq!(short(&plan(&[own], &[web])?), ["+web 10.0.1.77"]);
     Ok(())
 }
 
@@ -189,7 +173,7 @@ fn a_container_gets_its_own_address_again() -> Result<()> {
 fn a_container_in_the_hosts_namespace_is_noted() -> Result<()> {
     let mut host = container(1, "web", &[(NETWORK_LABEL, "hybrid")])?;
     host.connectable = false;
-    let got = plan(&[], &[host], &[])?;
+    let got = plan(&[], &[host])?;
     assert_eq!((got.steps.len(), got.notes.len()), (0, 1));
     Ok(())
 }
@@ -210,7 +194,7 @@ fn labels_become_names_by_the_one_rule() -> Result<()> {
 #[test]
 fn an_address_for_another_network_is_not_taken_here() -> Result<()> {
     let all = [container(1, "web", &[(NETWORK_LABEL, "lab"), (IP_LABEL, "10.0.1.50")])?];
-    let got = plan(&[lease("10.0.1.200", Some("name=web"))?], &all, &[])?;
+    let got = plan(&[lease("10.0.1.200", Some("name=web"))?], &all)?;
     assert_eq!(short(&got), ["+web -"]);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Reads what `iptables -S` prints (iptables(8)). Pure.
 
-use super::packet::{Chain, Chains, Condition, On, Step, Target};
+use super::packet::{Chains, Condition, On, Step, Target};
 
 /// The chains of the table that was printed. A line that is not understood is left out.
 pub(super) fn parse(text: &str) -> Chains {
@@ -11,7 +11,7 @@ pub(super) fn parse(text: &str) -> Chains {
         match (rest.next(), rest.next()) {
             (Some("-P"), Some(chain)) => {
                 let drops = rest.next() == Some("DROP");
-                chains.entry(chain.to_owned()).or_insert_with(Chain::default).drops = drops;
+                chains.entry(chain.to_owned()).or_default().drops = drops;
             }
             (Some("-N"), Some(chain)) => {
                 chains.entry(chain.to_owned()).or_default();

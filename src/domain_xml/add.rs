@@ -109,27 +109,39 @@ fn choose<'e, 'd>(
             }
         }
     };
-    let wanted = mac.or_else(|| entry.and_then(|e| e.mac));
-    let nic = match wanted {
-        None if !on.is_empty() => Chosen::There(first),
-        None => Chosen::New(free_mac(domain, network)),
-        Some(mac) if on.iter().any(|nic| nic.mac == Some(mac)) => Chosen::There(Some(mac)),
-        Some(mac) => match domain.nics.iter().find(|nic| nic.mac == Some(mac)) {
-            None => Chosen::New(mac),
-            // A pair's other half may be elsewhere.
-            Some(nic) if matches!(nic.teaming, Some(Teaming::Transient { .. })) => Chosen::New(mac),
-            Some(nic) => {
-                let fault = format!(
-                    "the NIC {mac} of domain {:?} is {}, not on {name}",
-                    cut(&domain.name),
-                    nic.whereabouts()
-                );
-                return Err(Fault::refused(fault)
-                    .hint("choose another --mac for a second NIC, or set that NIC's <source> first"));
+    let nic = match mac {
+        Some(mac) => there_or_new(domain, network, mac)?,
+        None => {
+            let known = entry.and_then(|e| e.mac);
+            let by_mac = on.iter().find(|nic| known.is_some() && nic.mac == known);
+            // A cloned domain has new MACs and the old metadata: the NIC on the network is meant.
+            match (by_mac.or(on.first()), known) {
+                (Some(nic), _) => Chosen::There(nic.mac),
+                (None, Some(mac)) => there_or_new(domain, network, mac)?,
+                (None, None) => Chosen::New(free_mac(domain, network)),
             }
-        },
+        }
     };
     Ok(Choice { entry, nic })
+}
+
+/// The NIC with a MAC, which must not be on another network.
+fn there_or_new(domain: &Domain, network: &Network, mac: MacAddress) -> Result<Chosen> {
+    if match_nics(domain, network).iter().any(|nic| nic.mac == Some(mac)) {
+        return Ok(Chosen::There(Some(mac)));
+    }
+    match domain.nics.iter().find(|nic| nic.mac == Some(mac)) {
+        None => Ok(Chosen::New(mac)),
+        // A pair's other half may be elsewhere.
+        Some(nic) if matches!(nic.teaming, Some(Teaming::Transient { .. })) => Ok(Chosen::New(mac)),
+        Some(nic) => Err(Fault::refused(format!(
+            "the NIC {mac} of domain {:?} is {}, not on {}",
+            cut(&domain.name),
+            nic.whereabouts(),
+            network.name
+        ))
+        .hint("choose another --mac for a second NIC, or set that NIC's <source> first")),
+    }
 }
 
 /// The MAC that this domain always gets on this network, unless one of its NICs has it already.
@@ -259,8 +271,9 @@ fn edit_entry(
     };
     let made = matches!(choice.nic, Chosen::New(_));
     // An entry that is right as a person wrote it is left alone.
-    if new != *old || made || wish.mac.is_some() {
-        new.mac = old.mac.or(choice.mac());
+    let stale = old.mac.is_some() && old.mac != choice.mac();
+    if new != *old || made || stale || wish.mac.is_some() {
+        new.mac = choice.mac().or(old.mac);
     }
     for ((name, before), (_, after)) in attributes_of(old).into_iter().zip(attributes_of(&new)) {
         if before != after {
@@ -269,6 +282,9 @@ fn edit_entry(
     }
     if made {
         set_attribute(edits, document, entry.element, MADE, Some(MADE_NIC));
+    } else if stale {
+        // It names another NIC now, which nobody knows to be of our making.
+        set_attribute(edits, document, entry.element, MADE, None);
     }
 }
 

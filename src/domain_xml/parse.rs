@@ -2,8 +2,9 @@
 //! entities and odd names, so what XML 1.0 says about those is checked here.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use quick_xml::events::{BytesDecl, Event};
+use quick_xml::events::Event;
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
@@ -190,8 +191,8 @@ impl<'a> Builder<'a> {
                         return Err((from, "a processing instruction has no proper name".to_owned()));
                     }
                 }
-                Event::Decl(declaration) => check_declaration(from, &declaration)?,
-                Event::DocType(body) => self.document_type(from, &body)?,
+                Event::Decl(_) => check_declaration(self.text, &span)?,
+                Event::DocType(_) => self.document_type(&span)?,
                 Event::Eof => break,
             }
         }
@@ -206,7 +207,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn element(&mut self, space: Space, span: std::ops::Range<usize>, closed: bool) -> Result<(), Bad> {
+    fn element(&mut self, space: Space, span: Range<usize>, closed: bool) -> Result<(), Bad> {
         if self.open.is_empty() && self.root.is_some() {
             return Err((span.start, "there is a second root element".to_owned()));
         }
@@ -267,7 +268,7 @@ impl<'a> Builder<'a> {
     }
 
     /// quick-xml has checked that it is the end of the element opened last.
-    fn end(&mut self, span: &std::ops::Range<usize>) {
+    fn end(&mut self, span: &Range<usize>) {
         if let Some(open) = self.open.pop()
             && let Some(element) = self.elements.get_mut(open.index)
         {
@@ -290,37 +291,44 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A document type may be named, but nothing may be declared in it: entities are how a small
-    /// text becomes a large one.
-    fn document_type(&mut self, at: usize, body: &str) -> Result<(), Bad> {
+    /// A document type may be named, but nothing declared, here or in another file: entities are how
+    /// a small text becomes a large one.
+    fn document_type(&mut self, span: &Range<usize>) -> Result<(), Bad> {
         if self.doctype || self.root.is_some() {
-            return Err((at, "a DOCTYPE stands where none may be".to_owned()));
+            return Err((span.start, "a DOCTYPE stands where none may be".to_owned()));
         }
-        if body.contains('[') {
-            return Err((at, "a DOCTYPE with declarations is not read".to_owned()));
+        let text = self.text.get(span.clone()).unwrap_or_default();
+        let body = text.strip_prefix("<!DOCTYPE").and_then(|t| t.strip_suffix('>')).unwrap_or_default();
+        let name = body.trim_matches([' ', '\t', '\r', '\n']);
+        if !body.starts_with([' ', '\t', '\r', '\n']) || !is_qualified_name(name) {
+            return Err((span.start, "a DOCTYPE with more than a name is not read".to_owned()));
         }
         self.doctype = true;
         Ok(())
     }
 }
 
-fn check_declaration(at: usize, declaration: &BytesDecl<'_>) -> Result<(), Bad> {
-    if at != 0 {
-        return Err((at, "the XML declaration is not at the start".to_owned()));
+/// `<?xml version="1.0" encoding="UTF-8" standalone="yes"?>`, the latter two if wanted, in this order
+/// (XML 1.0, production 23).
+fn check_declaration(text: &str, span: &Range<usize>) -> Result<(), Bad> {
+    if span.start != 0 {
+        return Err((span.start, "the XML declaration is not at the start".to_owned()));
     }
-    match declaration.version() {
-        Ok(version) if version.starts_with("1.") => {}
-        _ => return Err((at, "the XML declaration has no version 1".to_owned())),
+    let mut list =
+        attributes(text, span.start + "<?xml".len(), span.end - "?>".len())?.into_iter().peekable();
+    let mut next = |name| list.next_if(|a| a.name == name).map(|a| a.value);
+    let digits = |v: &str| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit());
+    if !next("version").is_some_and(|v| v.strip_prefix("1.").is_some_and(digits)) {
+        return Err((0, "the XML declaration has no version 1".to_owned()));
     }
-    match declaration.encoding() {
-        None => Ok(()),
-        Some(Ok(name))
-            if ["utf-8", "utf8", "us-ascii", "ascii"].iter().any(|n| name.eq_ignore_ascii_case(n)) =>
-        {
-            Ok(())
-        }
-        _ => Err((at, "it is declared to be in another encoding than UTF-8".to_owned())),
+    let known = ["utf-8", "utf8", "us-ascii", "ascii"];
+    if next("encoding").is_some_and(|e| !known.iter().any(|k| e.eq_ignore_ascii_case(k))) {
+        return Err((0, "it is declared to be in another encoding than UTF-8".to_owned()));
     }
+    if next("standalone").is_some_and(|s| s != "yes" && s != "no") || list.next().is_some() {
+        return Err((0, "the XML declaration says something unknown".to_owned()));
+    }
+    Ok(())
 }
 
 fn space_of(result: &ResolveResult<'_>) -> Space {
@@ -345,12 +353,18 @@ fn is_xml_char(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// XML 1.0, production 5. Beyond ASCII every letter-like character is taken.
+/// XML 1.0, productions 4 to 5.
 fn is_name(name: &str) -> bool {
-    let start = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':' || c >= '\u{c0}';
+    let start = |c: char| {
+        matches!(c,
+            ':' | '_' | 'A'..='Z' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}'
+            | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}'
+            | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}')
+    };
+    let more = |c: char| matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}');
     let mut chars = name.chars();
-    chars.next().is_some_and(start)
-        && chars.all(|c| start(c) || c.is_ascii_digit() || matches!(c, '-' | '.' | '\u{b7}'))
+    chars.next().is_some_and(start) && chars.all(|c| start(c) || more(c))
 }
 
 /// A name with at most one colon, inside (Namespaces in XML 1.0, production 7).

@@ -101,8 +101,7 @@ impl From<PlanFault> for Fault {
             PlanFault::NoNic { domain, network, lack } => {
                 let attach = format!("hybrid-hook attach {} --network {network}", argument(domain));
                 let hint = match lack {
-                    Lack::Any => format!("{attach} gives it one"),
-                    Lack::Mac(mac) => format!("{attach} --mac {mac} gives it one"),
+                    Lack::Any | Lack::Mac(_) => format!("{attach} gives it one"),
                     Lack::Elsewhere { .. } => format!(
                         "virsh edit {}: set the NIC's <source>, or name another mac in the metadata",
                         argument(domain)

@@ -1,6 +1,7 @@
 //! Domains in XML: reading, planning, rewriting, and the corpus in tests/corpus/domain.
 
 mod anything;
+#[cfg(feature = "libvirt")]
 mod libvirt;
 mod read;
 mod restore;

@@ -226,3 +226,18 @@ fn an_entry_whose_nic_was_there_leaves_it_there() -> Outcome {
     assert_eq!(remove(&with, &network.name, None)?, xml);
     Ok(())
 }
+
+#[test]
+fn a_clone_with_new_macs_keeps_its_nic_and_never_gets_the_old_mac() -> Outcome {
+    let network = hybrid()?;
+    let original = String::from_utf8(add(&file("no-metadata.xml")?, &network, &plain(&network))?)?;
+    let old = Domain::read(original.as_bytes())?.nics.first().and_then(|nic| nic.mac).ok_or("no NIC")?;
+    let nic = format!("<mac address='{old}'/>");
+    let clone = original.replace(&nic, "<mac address='52:54:00:12:34:56'/>").replace("plain", "clone");
+    assert!(plan(&Domain::read(clone.as_bytes())?, std::slice::from_ref(&network)).is_err());
+    let mended = String::from_utf8(add(clone.as_bytes(), &network, &plain(&network))?)?;
+    assert!(!mended.contains(&old.to_string()));
+    assert_eq!(plan(&Domain::read(mended.as_bytes())?, std::slice::from_ref(&network))?.len(), 1);
+    assert_eq!(add(mended.as_bytes(), &network, &plain(&network))?, mended.as_bytes());
+    Ok(())
+}

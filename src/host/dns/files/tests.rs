@@ -1,0 +1,135 @@
+use super::*;
+use crate::host::dns::testing::{Result, lease, network};
+use crate::model::lease::Handover;
+
+const OLD: &str = "52:54:00:00:00:01";
+const NEW: &str = "52:54:00:00:00:02";
+const THIRD: &str = "52:54:00:00:00:03";
+
+struct Bench {
+    _root: tempfile::TempDir,
+    places: Places,
+    network: Network,
+}
+
+fn bench() -> Result<Bench> {
+    let root = tempfile::tempdir()?;
+    let run = root.path().join("run");
+    let places = Places { config: root.path().into(), state: root.path().into(), run };
+    let network = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+    write_static(&network, &places)?;
+    Ok(Bench { _root: root, places, network })
+}
+
+impl Bench {
+    fn write(&self, lease: &Lease) -> Result<Written> {
+        Ok(write_lease(&self.network, &self.places, lease)?)
+    }
+
+    fn line(&self, mac: &str) -> Result<Option<String>> {
+        let path = Folder::of(&self.network, &self.places).reservations();
+        Ok(read(&path.join(mac.replace(':', "")))?)
+    }
+
+    fn reloaded(&self) -> Result {
+        remove(&Folder::of(&self.network, &self.places).reload_needed())?;
+        Ok(())
+    }
+
+    /// Every file of the guests, name and text.
+    fn all(&self) -> Result<std::collections::BTreeMap<String, String>> {
+        let own = Folder::of(&self.network, &self.places);
+        let mut all = std::collections::BTreeMap::new();
+        for folder in [own.reservations(), own.hosts()] {
+            for name in names(&folder)? {
+                let text = fs::read_to_string(folder.join(&name))?;
+                all.insert(format!("{}/{name}", folder.display()), text);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn moved(mac: &str, from: &str, address: &str) -> Result<Lease> {
+    let mut lease = lease(address, mac, Some("db"))?;
+    lease.handover = Some(Handover { mac: from.parse()?, until: 0 });
+    Ok(lease)
+}
+
+#[test]
+fn only_a_new_reservation_is_seen_without_a_reload() -> Result {
+    let bench = bench()?;
+    let mut db = lease("10.0.1.200", OLD, Some("db"))?;
+    assert_eq!(bench.write(&db)?, Written::Seen);
+    assert_eq!(bench.write(&db)?, Written::Unchanged);
+    db.aliases = vec!["pg".parse()?];
+    assert_eq!(bench.write(&db)?, Written::Seen, "names alone");
+    db.address = "10.0.1.201".parse()?;
+    assert_eq!(bench.write(&db)?, Written::NeedsReload);
+    assert_eq!(bench.write(&db)?, Written::Unchanged);
+    let other = lease("10.0.1.200", NEW, None)?;
+    assert_eq!(bench.write(&other)?, Written::NeedsReload, "dnsmasq still has .200 in the old line");
+    bench.reloaded()?;
+    assert_eq!(bench.write(&lease("10.0.1.202", THIRD, None)?)?, Written::Seen);
+    assert_eq!(remove_lease(&bench.network, &bench.places, OLD.parse()?)?, Written::NeedsReload);
+    assert_eq!(remove_lease(&bench.network, &bench.places, OLD.parse()?)?, Written::Unchanged);
+    Ok(())
+}
+
+#[test]
+fn no_mac_is_listed_by_two_reservations_of_the_same_rank() -> Result {
+    // OLD's address went to NEW; then OLD takes THIRD's.
+    let (first, second) = (moved(NEW, OLD, "10.0.1.200")?, moved(OLD, THIRD, "10.0.1.201")?);
+    for order in [[&first, &second], [&second, &first]] {
+        let bench = bench()?;
+        for lease in order {
+            let _ = bench.write(lease)?;
+        }
+        assert_eq!(bench.line(NEW)?.as_deref(), Some("tag:hybr0,52:54:00:00:00:02,10.0.1.200\n"));
+        let line = bench.line(OLD)?;
+        assert_eq!(line.as_deref(), Some("52:54:00:00:00:01,52:54:00:00:00:03,10.0.1.201\n"));
+        // All at once gives the same.
+        let before = bench.all()?;
+        let written = write_all(&bench.network, &bench.places, &[first.clone(), second.clone()])?;
+        assert_eq!(written, Written::Unchanged);
+        assert_eq!(bench.all()?, before);
+    }
+    Ok(())
+}
+
+#[test]
+fn write_all_adds_changes_and_removes() -> Result {
+    let bench = bench()?;
+    let (a, b) = (lease("10.0.1.200", OLD, Some("a"))?, lease("10.0.1.201", NEW, Some("b"))?);
+    assert_eq!(write_all(&bench.network, &bench.places, &[a.clone(), b])?, Written::Seen);
+    let c = lease("10.0.1.202", THIRD, None)?;
+    assert_eq!(write_all(&bench.network, &bench.places, &[a.clone(), c])?, Written::NeedsReload);
+    assert_eq!(bench.line(NEW)?, None);
+    assert_eq!(bench.all()?.len(), 3);
+    assert_eq!(write_all(&bench.network, &bench.places, &[])?, Written::NeedsReload);
+    assert_eq!(bench.all()?.len(), 0);
+    Ok(())
+}
+
+#[test]
+fn dnsmasq_can_read_what_a_caller_with_a_narrow_umask_wrote() -> Result {
+    let bench = bench()?;
+    let _ = bench.write(&lease("10.0.1.200", OLD, Some("db"))?)?;
+    let own = Folder::of(&bench.network, &bench.places);
+    let mode = |path: &Path| -> Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o777) };
+    assert_eq!(mode(&own.hosts().join("525400000001"))?, 0o644);
+    assert_eq!(mode(&own.reservations())?, 0o755);
+    fs::set_permissions(own.path(), fs::Permissions::from_mode(0o700))?;
+    assert_eq!(write_static(&bench.network, &bench.places)?, Change::Made);
+    assert_eq!(mode(own.path())?, 0o755);
+    assert_eq!(write_static(&bench.network, &bench.places)?, Change::None);
+    Ok(())
+}
+
+#[test]
+fn only_the_stub_alone_is_gone_round() {
+    assert!(only_stub("# made by\nnameserver 127.0.0.53\noptions edns0\n"));
+    assert!(!only_stub("nameserver 127.0.0.53\nnameserver 192.0.2.1\n"));
+    assert!(!only_stub("nameserver 192.0.2.1\n"));
+    assert!(!only_stub(""));
+}

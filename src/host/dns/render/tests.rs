@@ -1,0 +1,252 @@
+use super::*;
+use crate::host::dns::testing::{Result, lease, network};
+use crate::model::lease::Handover;
+
+fn render(text: &str) -> Result<Option<String>> {
+    let network = network(text)?;
+    let folder = Path::new("/run/hybrid-hook/dnsmasq/hybrid");
+    Ok(config(&network, folder, Path::new("/etc/resolv.conf")))
+}
+
+#[test]
+fn the_default_network() -> Result {
+    let text = render("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?.unwrap_or_default();
+    insta::assert_snapshot!(text, @r#"
+        # Network hybrid, written by hybrid-hook; changes are overwritten.
+
+        # On this bridge and nowhere else, also when it comes late or again.
+        interface=hybr0
+        except-interface=lo
+        bind-dynamic
+
+        # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        no-hosts
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
+        domain=hybrid.internal
+        local=/hybrid.internal/
+        domain-needed
+        resolv-file=/etc/resolv.conf
+        dns-loop-detect
+        cache-size=1000
+        local=/1.0.10.in-addr.arpa/
+
+        # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
+        # name is not taken.
+        dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
+        dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
+        dhcp-lease-max=100000
+        dhcp-ignore-names
+        dhcp-ignore-clid
+        no-ping
+        dhcp-authoritative
+
+        # "static": no address for a NIC that we don't know.
+        dhcp-range=10.0.1.0,static,255.255.255.0,1h
+        # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.
+        dhcp-option=tag:sole,option:router,10.0.1.1
+        dhcp-option=tag:sole,option:dns-server,10.0.1.1
+        dhcp-option=tag:sole,option:domain-search,hybrid.internal
+        dhcp-option=tag:!sole,option:router
+        dhcp-option=tag:!sole,option:dns-server
+        dhcp-option=tag:!sole,option:domain-name
+
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-bd4829e2.pid
+    "#);
+    Ok(())
+}
+
+#[test]
+fn both_families_and_jumbo_frames() -> Result {
+    let text = render(
+        "format = 1\nmtu = 9000\n[ipv4]\nsubnet = \"10.0.8.0/22\"\n[ipv6]\nsubnet = \"fd00:1::/64\"\n",
+    )?;
+    insta::assert_snapshot!(text.unwrap_or_default(), @r#"
+        # Network hybrid, written by hybrid-hook; changes are overwritten.
+
+        # On this bridge and nowhere else, also when it comes late or again.
+        interface=hybr0
+        except-interface=lo
+        bind-dynamic
+
+        # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        no-hosts
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
+        domain=hybrid.internal
+        local=/hybrid.internal/
+        domain-needed
+        resolv-file=/etc/resolv.conf
+        dns-loop-detect
+        cache-size=1000
+        local=/8.0.10.in-addr.arpa/
+        local=/9.0.10.in-addr.arpa/
+        local=/10.0.10.in-addr.arpa/
+        local=/11.0.10.in-addr.arpa/
+        local=/0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa/
+
+        # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
+        # name is not taken.
+        dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
+        dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
+        dhcp-lease-max=100000
+        dhcp-ignore-names
+        dhcp-ignore-clid
+        no-ping
+        dhcp-authoritative
+
+        # "static": no address for a NIC that we don't know.
+        dhcp-range=10.0.8.0,static,255.255.252.0,1h
+        # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.
+        dhcp-option=tag:sole,option:router,10.0.8.1
+        dhcp-option=tag:sole,option:dns-server,10.0.8.1
+        dhcp-option=tag:sole,option:domain-search,hybrid.internal
+        dhcp-option=tag:!sole,option:router
+        dhcp-option=tag:!sole,option:dns-server
+        dhcp-option=tag:!sole,option:domain-name
+        dhcp-option=option:mtu,9000
+
+        dhcp-range=fd00:1::,static,64,10m
+        dhcp-option=tag:sole,option6:dns-server,[fd00:1::1]
+        dhcp-option=tag:sole,option6:domain-search,hybrid.internal
+        dhcp-option=tag:!sole,option6:dns-server
+        enable-ra
+        ra-param=hybr0,mtu:9000,low,60,1800
+
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-8bfc23bb.pid
+    "#);
+    Ok(())
+}
+
+#[test]
+fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
+    let text = render(
+        "format = 1\nadopt = true\nbridge = \"br0\"\n[ipv4]\nsubnet = \"192.168.7.0/24\"\n\
+         gateway = \"192.168.7.1\"\naddress = \"192.168.7.9\"\n",
+    )?;
+    insta::assert_snapshot!(text.unwrap_or_default(), @r#"
+        # Network hybrid, written by hybrid-hook; changes are overwritten.
+
+        # On this bridge and nowhere else, also when it comes late or again.
+        interface=br0
+        except-interface=lo
+        bind-dynamic
+
+        # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        no-hosts
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
+        domain=hybrid.internal
+        local=/hybrid.internal/
+        domain-needed
+        resolv-file=/etc/resolv.conf
+        dns-loop-detect
+        cache-size=1000
+
+        # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
+        # name is not taken.
+        dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
+        dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
+        dhcp-lease-max=100000
+        dhcp-ignore-names
+        dhcp-ignore-clid
+        no-ping
+
+        # "static": no address for a NIC that we don't know.
+        dhcp-range=192.168.7.0,static,255.255.255.0,1h
+        # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.
+        dhcp-option=tag:sole,option:router,192.168.7.1
+        dhcp-option=tag:sole,option:dns-server,192.168.7.9
+        dhcp-option=tag:sole,option:domain-search,hybrid.internal
+        dhcp-option=tag:!sole,option:router
+        dhcp-option=tag:!sole,option:dns-server
+        dhcp-option=tag:!sole,option:domain-name
+
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-65e09f95.pid
+    "#);
+    Ok(())
+}
+
+#[test]
+fn an_adopted_bridge_without_an_address_can_not_be_served() -> Result {
+    let text = render("format = 1\nadopt = true\n[ipv4]\nsubnet = \"192.168.7.0/24\"\n")?;
+    assert_eq!(text, None);
+    Ok(())
+}
+
+#[test]
+fn another_config_has_another_pid_file() -> Result {
+    let one = render("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?.unwrap_or_default();
+    let two = render("format = 1\nmtu = 1400\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?.unwrap_or_default();
+    assert!(pid_file_of(&one).is_some());
+    assert_ne!(pid_file_of(&one), pid_file_of(&two));
+    Ok(())
+}
+
+#[test]
+fn reverse_zones_cover_the_subnet_and_no_more() -> Result {
+    let zones = |net: &str| -> Result<Vec<String>> { Ok(reverse_zones(net.parse()?)) };
+    assert_eq!(zones("10.0.1.0/24")?, ["1.0.10.in-addr.arpa"]);
+    assert_eq!(zones("10.0.0.0/15")?, ["0.10.in-addr.arpa", "1.10.in-addr.arpa"]);
+    assert_eq!(zones("10.0.1.8/31")?, ["8.1.0.10.in-addr.arpa", "9.1.0.10.in-addr.arpa"]);
+    assert_eq!(zones("fd00:1::/64")?, ["0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa"]);
+    assert_eq!(zones("fd00::/50")?.len(), 4);
+    Ok(())
+}
+
+#[test]
+fn a_reservation_has_both_families_and_says_whether_it_is_the_only_nic() -> Result {
+    let both = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n[ipv6]\nsubnet = \"fd00:1::/64\"\n")?;
+    let mut lease = lease("10.0.1.200", "52:54:00:aa:bb:cc", Some("db"))?;
+    assert_eq!(
+        reservation(&both, &lease).as_deref(),
+        Some("tag:hybr0,52:54:00:aa:bb:cc,10.0.1.200,[fd00:1::c8]\n")
+    );
+    let only4 = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+    lease.sole_nic = true;
+    assert_eq!(
+        reservation(&only4, &lease).as_deref(),
+        Some("tag:hybr0,52:54:00:aa:bb:cc,10.0.1.200,set:sole\n")
+    );
+    let only6 = network("format = 1\n[ipv6]\nsubnet = \"fd00:1::/64\"\n")?;
+    lease.address = "fd00:1::c8".parse()?;
+    assert_eq!(
+        reservation(&only6, &lease).as_deref(),
+        Some("tag:hybr0,52:54:00:aa:bb:cc,[fd00:1::c8],set:sole\n")
+    );
+    lease.mac = None;
+    assert_eq!(reservation(&only6, &lease), None);
+    Ok(())
+}
+
+#[test]
+fn a_moved_address_lists_its_former_holder_without_the_tag() -> Result {
+    let network = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+    let mut lease = lease("10.0.1.200", "52:54:00:00:00:02", None)?;
+    lease.handover = Some(Handover { mac: "52:54:00:00:00:01".parse()?, until: 0 });
+    let moved = reservation(&network, &lease).unwrap_or_default();
+    assert_eq!(moved, "52:54:00:00:00:02,52:54:00:00:00:01,10.0.1.200\n");
+    assert_eq!(former_holder(&moved), Some("52:54:00:00:00:01".parse()?));
+    lease.handover = None;
+    let settled = reservation(&network, &lease);
+    assert_eq!(without_former_holder(&network, &moved), settled);
+    assert_eq!(former_holder(&settled.unwrap_or_default()), None);
+    Ok(())
+}
+
+#[test]
+fn names_are_full_first_then_bare_then_aliases() -> Result {
+    let network =
+        network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n[ipv6]\nsubnet = \"fd00:1::/64\"\n")?;
+    let mut lease = lease("10.0.1.200", "52:54:00:aa:bb:cc", Some("db"))?;
+    lease.aliases = vec!["pg".parse()?];
+    assert_eq!(
+        hosts(&network, &lease),
+        "10.0.1.200 db.hybrid.internal db pg.hybrid.internal pg\n\
+         fd00:1::c8 db.hybrid.internal db pg.hybrid.internal pg\n"
+    );
+    lease.hostname = None;
+    lease.aliases.clear();
+    assert_eq!(hosts(&network, &lease), "");
+    Ok(())
+}

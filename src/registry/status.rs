@@ -51,6 +51,7 @@ pub fn load(places: &Places, name: &NetworkName) -> Result<Status> {
 pub fn store(places: &Places, name: &NetworkName, status: &Status) -> Result<()> {
     let path = places.status_file(name);
     durable::make_folder(&places.state, 0o700)?;
+    durable::make_folder(&places.state.join("networks"), 0o700)?;
     durable::make_folder(&places.network_state(name), 0o700)?;
     let text =
         toml::to_string(status).map_err(|e| Fault::failed("a status can't be written as TOML").because(e))?;

@@ -114,12 +114,19 @@ impl Places {
     }
 }
 
-/// Which boot this is (random(4)).
+/// Which boot this is: the kernel's own id (random(4)) and, since a host can be a container that is
+/// started again under one kernel, when process 1 began (proc(5), `/proc/PID/stat`, field 22).
 pub fn boot_id() -> Result<BootId> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path)
+    let kernel = std::fs::read_to_string(path)
         .map_err(|e| Fault::failed(format!("cannot read {}", path.display())).because(e))?;
-    Ok(BootId(text.trim().to_owned()))
+    let start = std::fs::read_to_string("/proc/1/stat").ok().and_then(|stat| {
+        // The name in the second field may hold anything; the fields after it are numbers.
+        let after_name = stat.rsplit_once(')')?.1;
+        after_name.split_ascii_whitespace().nth(19).map(str::to_owned)
+    });
+    let kernel = kernel.trim();
+    Ok(BootId(start.map_or_else(|| kernel.to_owned(), |start| format!("{kernel}.{start}"))))
 }
 
 /// Whether we may change the host: the effective user is root.

@@ -8,6 +8,7 @@
 //! This side never links libvirt: about 55 shared objects would load at every hook call, and one
 //! that can't be loaded would keep every VM from starting.
 
+pub mod daemons;
 pub mod event;
 mod follow;
 pub mod protocol;

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod claim;
 pub mod containers;
 pub mod gc;
+pub mod install;
 pub mod leases;
 pub mod network;
 pub mod release;

@@ -65,6 +65,15 @@ impl fmt::Display for VersionNumber {
     }
 }
 
+impl schemars::JsonSchema for VersionNumber {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "VersionNumber".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,8 @@ use super::{DNSMASQ_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
 use crate::host::units::Verb;
-use crate::model::{Fault, Result};
+use crate::model::{Fault, NetworkName, Result};
+use crate::places::Places;
 
 /// Every running instance of dnsmasq's template.
 const DNSMASQ_INSTANCES: &str = "hybrid-hook-dnsmasq@*.service";
@@ -64,10 +65,24 @@ pub(super) fn uninstall(site: &Site<'_>, deadline: Deadline) -> Result<Report> {
     for folder in record.folders.iter().rev() {
         away.folder(folder);
     }
-    match away.fault() {
-        Some(fault) => Err(fault),
-        None => Ok(away.report),
+    if let Some(fault) = away.fault() {
+        return Err(fault);
     }
+    away.report.notes.extend(networks(site).map(|name| {
+        format!("network {name} is left as it is: hybrid-hook network delete {name} removes it")
+    }));
+    Ok(away.report)
+}
+
+/// The networks that have a file.
+fn networks(site: &Site<'_>) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(site.path(Places::default().networks())).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".toml")?.to_owned()))
+        .filter(|name| name.parse::<NetworkName>().is_ok())
+        .collect();
+    names.sort();
+    names.into_iter()
 }
 
 /// An uninstall on its way. It goes on after a failure.

@@ -195,7 +195,7 @@ fn hooks_since(site: &Site<'_>, style: Style) -> Option<u64> {
         let meta = std::fs::symlink_metadata(site.path(style.hook(kind))).ok()?;
         u64::try_from(meta.ctime()).ok()
     };
-    KINDS.iter().map(|k| changed(&k)).collect::<Option<Vec<_>>>()?.into_iter().max()
+    KINDS.iter().map(changed).collect::<Option<Vec<_>>>()?.into_iter().max()
 }
 
 /// Whether a daemon has looked for hooks since: it was told, or it started later. In the same second

@@ -198,8 +198,11 @@ impl Work<'_> {
             // What fails to start may have started in part.
             self.undo.push(Undo::Stop(name.to_owned()));
             host.command(Verb::Start, name, deadline)?;
-            self.report.changed = true;
-            self.report.done.push(format!("started {name}"));
+            // One whose conditions aren't met (no network yet) stays as it is, and that is no failure.
+            if host.is_active(name, deadline)? {
+                self.report.changed = true;
+                self.report.done.push(format!("started {name}"));
+            }
         } else if name == WATCH_UNIT && rewritten.iter().any(|r| r == name) {
             // The other one must not be: it would take networks down under their guests.
             host.command(Verb::Restart, name, deadline)?;

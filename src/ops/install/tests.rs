@@ -37,6 +37,8 @@ struct Pretended {
     active: RefCell<Vec<String>>,
     calls: RefCell<Vec<String>>,
     fails: std::cell::Cell<Option<usize>>,
+    /// A unit whose conditions aren't met.
+    idle: std::cell::Cell<&'static str>,
 }
 
 impl Pretended {
@@ -70,7 +72,7 @@ impl Host for &Pretended {
         match verb {
             Verb::Enable => change(&self.enabled, true),
             Verb::Disable => change(&self.enabled, false),
-            Verb::Start | Verb::Restart => change(&self.active, true),
+            Verb::Start | Verb::Restart => change(&self.active, self.idle.get() != unit),
             Verb::Stop => change(&self.active, false),
         }
         Ok(())
@@ -200,6 +202,16 @@ fn twice_is_the_same_as_once() -> Outcome {
 }
 
 #[test]
+fn a_service_that_has_nothing_to_do_yet_is_no_change() -> Outcome {
+    let (root, host) = (root()?, Pretended::default());
+    host.idle.set(NET_UNIT);
+    let report = steps::install(&site(root.path(), &host), soon())?;
+    assert!(!report.done.contains(&format!("started {NET_UNIT}")), "{report:?}");
+    assert!(!steps::install(&site(root.path(), &host), soon())?.changed);
+    Ok(())
+}
+
+#[test]
 fn whatever_fails_everything_is_as_before() -> Outcome {
     for fails in 1..=6 {
         let (root, host) = (root()?, Pretended { fails: Some(fails).into(), ..Pretended::default() });
@@ -310,8 +322,11 @@ fn what_came_later_stays_and_a_lost_record_hides_nothing() -> Outcome {
     steps::install(&site(root.path(), &host), soon())?;
     fs::write(root.path().join("etc/libvirt/hooks/qemu.d/10-other"), "")?;
     fs::create_dir_all(root.path().join("var/lib/hybrid-hook/networks"))?;
+    fs::create_dir_all(root.path().join("etc/hybrid-hook/networks"))?;
+    fs::write(root.path().join("etc/hybrid-hook/networks/lab.toml"), "")?;
     fs::remove_file(root.path().join("var/lib/hybrid-hook/install.json"))?;
-    away::uninstall(&site(root.path(), &host), soon())?;
+    let report = away::uninstall(&site(root.path(), &host), soon())?;
+    assert_eq!(report.notes, ["network lab is left as it is: hybrid-hook network delete lab removes it"]);
     let left = tree(root.path())?;
     assert!(!left.keys().any(|p| p.to_string_lossy().contains("50-hybrid-hook")), "{left:?}");
     assert!(!left.keys().any(|p| p.extension().is_some_and(|e| e == "service")), "{left:?}");

@@ -17,6 +17,8 @@ pub enum Verb {
     Stop,
     /// Stop and start it.
     Restart,
+    /// Forget that it failed, so that nothing of it is left in systemd's memory.
+    ResetFailed,
 }
 
 impl Verb {
@@ -27,6 +29,7 @@ impl Verb {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::ResetFailed => "reset-failed",
         }
     }
 }
@@ -39,7 +42,7 @@ pub fn available() -> bool {
 
 /// Does it; fails in systemd's words.
 pub fn command(verb: Verb, unit: &str, deadline: Deadline) -> Result<()> {
-    run_ok("systemctl", &["--quiet", "--no-ask-password", verb.word(), "--", unit], b"", deadline)
+    run_ok("systemctl", &["--no-ask-password", verb.word(), "--", unit], b"", deadline)
         .map(drop)
         .map_err(|fault| fault.hint(format!("systemctl status {unit} tells more")))
 }

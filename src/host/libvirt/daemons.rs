@@ -18,7 +18,14 @@ use crate::model::{Fault, Result};
 const NAMES: [&str; 3] = ["libvirtd", "virtqemud", "virtnetworkd"];
 
 /// How long a daemon that has just started may take until it listens to signals.
-const START: Duration = Duration::from_secs(3);
+const START: Duration = Duration::from_secs(5);
+
+/// The age, in clock ticks, from which a daemon has its drivers. Before, it ignores the signal, and may
+/// have looked for hooks already.
+const GROWN: u64 = 2 * TICKS;
+
+/// Clock ticks a second in `/proc` (USER_HZ): 100 on everything that runs libvirt.
+pub const TICKS: u64 = 100;
 
 /// A daemon that runs. A pid is used again after it; with the start it isn't.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -72,9 +79,9 @@ pub fn tell(daemon: &Daemon, deadline: Deadline) -> Result<Told> {
     let until = deadline.at_most(START);
     loop {
         match look(daemon.pid) {
-            Some((now, true)) if now == *daemon => break,
             // SIGHUP ends a process that has no handler for it yet.
-            Some((now, false)) if now == *daemon => {}
+            Some((now, true)) if now == *daemon && is_grown(daemon.started, uptime()) => break,
+            Some((now, _)) if now == *daemon => {}
             _ => return Ok(Told::Gone),
         }
         if until.passed() {
@@ -112,6 +119,18 @@ fn look(pid: i32) -> Option<(Daemon, bool)> {
     let started = started(&std::fs::read_to_string(folder.join("stat")).ok()?)?;
     let daemon = Daemon { name: name.to_owned(), pid, started };
     (status.user == 0).then_some((daemon, status.catches_hangup))
+}
+
+fn is_grown(started: u64, uptime: Option<u64>) -> bool {
+    uptime.is_none_or(|now| now >= started + GROWN)
+}
+
+/// Clock ticks since boot (proc_uptime(5)).
+fn uptime() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, rest) = text.split_whitespace().next()?.split_once('.')?;
+    let hundredths: u64 = rest.get(..2)?.parse().ok()?;
+    Some(seconds.parse::<u64>().ok()? * TICKS + hundredths)
 }
 
 /// Whether a process's program is the daemon's; the kernel adds a word when an upgrade replaced the file.
@@ -157,6 +176,13 @@ mod tests {
         let text = "Uid:\t0\t7\t0\t0\nSigCgt:\t0000000100004006\n";
         assert_eq!(Status::read(text), Some(Status { user: 7, catches_hangup: false }));
         assert_eq!(Status::read(""), None);
+    }
+
+    #[test]
+    fn a_daemon_is_told_when_it_can_understand() {
+        assert!(!is_grown(1_000, Some(1_199)));
+        assert!(is_grown(1_000, Some(1_200)));
+        assert!(uptime().is_some_and(|ticks| ticks > 0));
     }
 
     #[test]

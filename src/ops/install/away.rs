@@ -119,6 +119,10 @@ impl Away<'_> {
             if goes(unit) || noted(&record.started, unit) {
                 self.unless(self.site.host.is_active(unit, deadline), Verb::Stop, unit, "stopped", deadline);
             }
+            if goes(unit) {
+                // Fails where it did not fail.
+                let _ = self.site.host.command(Verb::ResetFailed, unit, deadline);
+            }
             if goes(unit) || noted(&record.enabled, unit) {
                 self.unless(
                     self.site.host.is_enabled(unit, deadline),

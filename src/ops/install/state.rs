@@ -11,7 +11,7 @@ use super::site::{Site, UnitFile};
 use super::{NET_UNIT, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::VersionNumber;
-use crate::host::libvirt::daemons::Daemon;
+use crate::host::libvirt::daemons::{Daemon, TICKS};
 use crate::model::Result;
 
 /// Where unit files of ours go.
@@ -19,9 +19,6 @@ pub(super) const UNITS: &str = "/etc/systemd/system";
 
 /// Where packages put them; one that is there is used as it is.
 const PACKAGED_UNITS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-
-/// Clock ticks a second in `/proc` (USER_HZ): 100 on everything that runs libvirt.
-const TICKS: u64 = 100;
 
 /// What is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -313,7 +313,12 @@ impl Work<'_> {
             Undo::Rewrite { path, bytes } => files::write(&self.site.path(path), &bytes, 0o644),
             Undo::Reload => host.reload(deadline),
             Undo::Disable(unit) => host.command(Verb::Disable, &unit, deadline),
-            Undo::Stop(unit) => host.command(Verb::Stop, &unit, deadline),
+            Undo::Stop(unit) => {
+                host.command(Verb::Stop, &unit, deadline)?;
+                // Fails where it did not fail.
+                let _ = host.command(Verb::ResetFailed, &unit, deadline);
+                Ok(())
+            }
         }
     }
 }

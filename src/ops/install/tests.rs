@@ -74,6 +74,7 @@ impl Host for &Pretended {
             Verb::Disable => change(&self.enabled, false),
             Verb::Start | Verb::Restart => change(&self.active, self.idle.get() != unit),
             Verb::Stop => change(&self.active, false),
+            Verb::ResetFailed => {}
         }
         Ok(())
     }
@@ -173,8 +174,10 @@ fn uninstall_leaves_what_was_before_install() -> Outcome {
         *host.calls.borrow(),
         [
             "Stop hybrid-hook.service",
+            "ResetFailed hybrid-hook.service",
             "Disable hybrid-hook.service",
             "Stop hybrid-hook-net.service",
+            "ResetFailed hybrid-hook-net.service",
             "Disable hybrid-hook-net.service",
             "Stop hybrid-hook-dnsmasq@*.service",
             "reload",

@@ -14,6 +14,7 @@ pub mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::path::Path;
 
@@ -23,6 +24,7 @@ use crate::deadline::Deadline;
 use crate::model::Result;
 pub use site::{Host, Machine, Site, UnitFile};
 pub use state::{Installation, state};
+pub use units::UNITS;
 
 /// The service that brings networks up at boot, before Docker and libvirt.
 pub const NET_UNIT: &str = "hybrid-hook-net.service";
@@ -53,8 +55,8 @@ pub struct Report {
 /// - `Refused`: our executable is where AppArmor lets no libvirt run it, or others may write it; the
 ///   place of a hook is taken by another tool's.
 /// - `Failed`: what systemd or the kernel says. Whatever was done before is undone.
-pub fn install(root: &Path, units: &[UnitFile<'_>], deadline: Deadline) -> Result<Report> {
-    steps::install(&Site::at(root, units, deadline)?, deadline)
+pub fn install(root: &Path, deadline: Deadline) -> Result<Report> {
+    steps::install(&Site::at(root, &UNITS, deadline)?, deadline)
 }
 
 /// Removes what `install` installed, and nothing else; a thing that is gone already is fine.
@@ -63,6 +65,6 @@ pub fn install(root: &Path, units: &[UnitFile<'_>], deadline: Deadline) -> Resul
 /// # Errors
 /// `Failed`: the first thing that could not be removed; the others follow it. What can be removed
 /// is, and it can be done again.
-pub fn uninstall(root: &Path, units: &[UnitFile<'_>], deadline: Deadline) -> Result<Report> {
-    away::uninstall(&Site::at(root, units, deadline)?, deadline)
+pub fn uninstall(root: &Path, deadline: Deadline) -> Result<Report> {
+    away::uninstall(&Site::at(root, &UNITS, deadline)?, deadline)
 }

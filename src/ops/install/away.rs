@@ -5,7 +5,7 @@ use std::path::Path;
 use super::place::{KINDS, Standing, Style};
 use super::record::{self, Record};
 use super::site::Site;
-use super::state::{UNITS, UnitStanding, standing, unit_standing};
+use super::state::{UNIT_FOLDER, UnitStanding, standing, unit_standing};
 use super::{DNSMASQ_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
@@ -29,7 +29,7 @@ fn recognise(site: &Site<'_>) -> Result<Record> {
     }
     for unit in site.units {
         if unit_standing(site, unit)? == UnitStanding::Ours {
-            record.units.push(Path::new(UNITS).join(unit.name));
+            record.units.push(Path::new(UNIT_FOLDER).join(unit.name));
         }
     }
     Ok(record)
@@ -113,7 +113,7 @@ impl Away<'_> {
         if !self.site.host.systemd() {
             return;
         }
-        let goes = |unit: &str| record.units.contains(&Path::new(UNITS).join(unit));
+        let goes = |unit: &str| record.units.contains(&Path::new(UNIT_FOLDER).join(unit));
         let noted = |list: &[String], unit: &str| list.iter().any(|u| u == unit);
         for unit in [WATCH_UNIT, NET_UNIT] {
             if goes(unit) || noted(&record.started, unit) {

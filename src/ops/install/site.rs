@@ -17,7 +17,7 @@ use crate::places::is_root;
 pub struct UnitFile<'a> {
     /// Its name, such as `hybrid-hook.service`.
     pub name: &'a str,
-    /// Its text.
+    /// Its text, with our executable in `/usr/bin`.
     pub text: &'a str,
 }
 
@@ -131,6 +131,11 @@ impl<'a> Site<'a> {
     /// A path of the host in this root.
     pub(super) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         files::under(self.root, path.as_ref())
+    }
+
+    /// A unit's text with our executable where it is: AppArmor allows other places than `/usr/bin`.
+    pub(super) fn text(&self, unit: &UnitFile<'_>) -> String {
+        unit.text.replace("=/usr/bin/hybrid-hook ", &format!("={} ", self.executable.display()))
     }
 
     /// Refuses who may not.

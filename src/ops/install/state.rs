@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::place::{self, KINDS, Standing, Style};
 use super::record::Record;
 use super::site::{Site, UnitFile};
-use super::{NET_UNIT, WATCH_UNIT, files};
+use super::{NET_UNIT, UNITS, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::VersionNumber;
 use crate::host::libvirt::daemons::{Daemon, TICKS};
 use crate::model::Result;
 
 /// Where unit files of ours go.
-pub(super) const UNITS: &str = "/etc/systemd/system";
+pub(super) const UNIT_FOLDER: &str = "/etc/systemd/system";
 
 /// Where packages put them; one that is there is used as it is.
 const PACKAGED_UNITS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
@@ -118,8 +118,8 @@ impl Installation {
 ///
 /// # Errors
 /// `Failed`: a file that can't be looked at, a systemd that does not answer.
-pub fn state(root: &Path, units: &[UnitFile<'_>], deadline: Deadline) -> Result<Installation> {
-    look(&Site::at(root, units, deadline)?, deadline)
+pub fn state(root: &Path, deadline: Deadline) -> Result<Installation> {
+    look(&Site::at(root, &UNITS, deadline)?, deadline)
 }
 
 /// As [`state`], of a site.
@@ -173,13 +173,13 @@ fn unit(site: &Site<'_>, unit: &UnitFile<'_>, deadline: Deadline) -> Result<Unit
 
 /// Where a unit's file is. One in /etc goes before a package's (systemd.unit(5)).
 pub(super) fn unit_standing(site: &Site<'_>, unit: &UnitFile<'_>) -> Result<UnitStanding> {
-    let path = site.path(Path::new(UNITS).join(unit.name));
+    let path = site.path(Path::new(UNIT_FOLDER).join(unit.name));
     let (exists, link) = files::look(&path)?;
     if link.is_some() {
         return Ok(UnitStanding::Masked);
     }
     if exists {
-        let same = files::read(&path)?.as_deref() == Some(unit.text.as_bytes());
+        let same = files::read(&path)?.as_deref() == Some(site.text(unit).as_bytes());
         return Ok(if same { UnitStanding::Ours } else { UnitStanding::Changed });
     }
     let packaged = PACKAGED_UNITS.iter().any(|folder| site.path(Path::new(folder).join(unit.name)).exists());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::place::{HOOKS, KINDS, Standing, Style, taken};
 use super::record::{self, Record, add};
 use super::site::{Site, UnitFile};
-use super::state::{UNITS, UnitStanding, look, standing, unit_standing};
+use super::state::{UNIT_FOLDER, UnitStanding, look, standing, unit_standing};
 use super::{NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
@@ -142,7 +142,7 @@ impl Work<'_> {
         // Undone last: after the files.
         let (first_undo, mut touched) = (self.undo.len(), false);
         for unit in self.site.units {
-            let path = Path::new(UNITS).join(unit.name);
+            let path = Path::new(UNIT_FOLDER).join(unit.name);
             match unit_standing(self.site, unit)? {
                 UnitStanding::Packaged => {}
                 UnitStanding::Ours => self.note(|r| add(&mut r.units, path.clone()))?,
@@ -178,7 +178,7 @@ impl Work<'_> {
     }
 
     fn write_unit(&self, unit: &UnitFile<'_>, path: &Path) -> Result<()> {
-        files::write(&self.site.path(path), unit.text.as_bytes(), 0o644)
+        files::write(&self.site.path(path), self.site.text(unit).as_bytes(), 0o644)
     }
 
     /// Has a service started at boot and now.

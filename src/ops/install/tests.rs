@@ -302,6 +302,20 @@ fn only_from_where_libvirt_may_run_it() -> Outcome {
 }
 
 #[test]
+fn units_run_the_executable_where_it_is() -> Outcome {
+    let (root, host) = (root()?, Pretended::default());
+    fs::create_dir_all(root.path().join("usr/sbin"))?;
+    fs::rename(root.path().join("usr/bin/hybrid-hook"), root.path().join("usr/sbin/hybrid-hook"))?;
+    let units = [UnitFile { name: WATCH_UNIT, text: "ExecStart=/usr/bin/hybrid-hook watch\n" }];
+    let site = Site { executable: "/usr/sbin/hybrid-hook".into(), units: &units, ..site(root.path(), &host) };
+    steps::install(&site, soon())?;
+    let text = fs::read_to_string(root.path().join("etc/systemd/system/hybrid-hook.service"))?;
+    assert_eq!(text, "ExecStart=/usr/sbin/hybrid-hook watch\n");
+    assert!(!steps::install(&site, soon())?.changed);
+    Ok(())
+}
+
+#[test]
 fn a_packages_or_a_persons_units_are_used_as_they_are() -> Outcome {
     let (root, host) = (root()?, Pretended::default());
     fs::create_dir_all(root.path().join("usr/lib/systemd/system"))?;

@@ -2,7 +2,7 @@
 //!
 //! Other tools' hooks are never touched: ours are entries of their own in `qemu.d` and `network.d`,
 //! which libvirt reads since 6.5; before, it is the main file, and only where there is none. What is
-//! done is written down first (see [`record`]), so that `uninstall` takes away just that, and a
+//! done is written down first (in `record.rs`), so that `uninstall` takes away just that, and a
 //! crash in between leaves nothing that it doesn't know. Both can be done again at any time.
 
 mod away;

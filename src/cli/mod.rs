@@ -5,6 +5,7 @@ mod attach;
 mod claim;
 mod completions;
 mod gc;
+mod install;
 mod leases;
 mod man;
 mod network;
@@ -97,6 +98,10 @@ enum Command {
     Watch(watch::Watch),
     /// Answer libvirt's hooks by hand: hook qemu|network OBJECT OPERATION SUB EXTRA < XML
     Hook(HookByHand),
+    /// Install the hooks and the services
+    Install(install::Install),
+    /// Take the networks down and undo what install did; leases and networks' files stay
+    Uninstall(install::Uninstall),
     /// Print shell completions
     Completions(completions::Completions),
     /// Print the man page
@@ -172,6 +177,8 @@ pub fn main() -> ExitCode {
         Command::Apply(c) => c.run(&around),
         Command::Watch(c) => c.run(&around),
         Command::Hook(c) => c.run(),
+        Command::Install(c) => c.run(&around),
+        Command::Uninstall(c) => c.run(&around),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
         Command::Settle(c) => c.run(&around),

@@ -9,7 +9,6 @@ pub mod libvirt;
 pub mod process;
 pub mod sysctl;
 pub mod systemd;
-pub mod units;
 pub mod wait;
 
 /// What a render did.

@@ -27,12 +27,42 @@ pub fn knows(unit: &str, deadline: Deadline) -> Result<bool> {
     Ok(String::from_utf8_lossy(&output).trim() == "loaded")
 }
 
+/// What is asked of systemd about a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Have it started at boot, as its file says.
+    Enable,
+    /// Have it started at boot no more.
+    Disable,
+    /// Start it and wait until it has.
+    Start,
+    /// Stop it and wait until it has; a pattern means all that are loaded.
+    Stop,
+    /// Stop and start it.
+    Restart,
+    /// Forget that it failed, so that nothing of it is left in systemd's memory.
+    ResetFailed,
+}
+
+impl Verb {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::ResetFailed => "reset-failed",
+        }
+    }
+}
+
 /// Starts a unit and waits until it has started; nothing if it runs.
 ///
 /// # Errors
 /// The unit fails to start, in systemd's words.
 pub fn start(unit: &str, deadline: Deadline) -> Result<()> {
-    job("start", unit, deadline)
+    command(Verb::Start, unit, deadline)
 }
 
 /// Stops a unit and waits until it has stopped; nothing if it doesn't run.
@@ -40,7 +70,7 @@ pub fn start(unit: &str, deadline: Deadline) -> Result<()> {
 /// # Errors
 /// systemd's refusal, in its words.
 pub fn stop(unit: &str, deadline: Deadline) -> Result<()> {
-    job("stop", unit, deadline)
+    command(Verb::Stop, unit, deadline)
 }
 
 /// Stops a unit if it runs, and starts it.
@@ -48,13 +78,25 @@ pub fn stop(unit: &str, deadline: Deadline) -> Result<()> {
 /// # Errors
 /// The unit fails to start, in systemd's words.
 pub fn restart(unit: &str, deadline: Deadline) -> Result<()> {
-    job("restart", unit, deadline)
+    command(Verb::Restart, unit, deadline)
 }
 
-fn job(verb: &str, unit: &str, deadline: Deadline) -> Result<()> {
-    run_ok("systemctl", &["--quiet", "--no-ask-password", verb, "--", unit], b"", deadline)
-        .map(|_| ())
+/// Does one thing with a unit.
+///
+/// # Errors
+/// systemd's refusal, in its words.
+pub fn command(verb: Verb, unit: &str, deadline: Deadline) -> Result<()> {
+    run_ok("systemctl", &["--quiet", "--no-ask-password", verb.word(), "--", unit], b"", deadline)
+        .map(drop)
         .map_err(|fault| fault.hint(format!("systemctl status {unit} tells more")))
+}
+
+/// Whether a unit starts at boot.
+///
+/// # Errors
+/// systemd that does not answer.
+pub fn is_enabled(unit: &str, deadline: Deadline) -> Result<bool> {
+    Ok(run("systemctl", &["--quiet", "is-enabled", "--", unit], b"", deadline)?.success())
 }
 
 /// Whether a unit runs.

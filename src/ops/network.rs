@@ -129,6 +129,20 @@ pub fn down(context: &Context, name: &NetworkName, force: bool, deadline: Deadli
     Ok(report)
 }
 
+/// Takes every network down. None is touched when guests are on any, unless `force`.
+pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Vec<Report>> {
+    let (networks, faults) = surroundings::up_networks(context)?;
+    if !force {
+        if let Some(fault) = faults.into_iter().next() {
+            return Err(fault);
+        }
+        for network in &networks {
+            refuse_guests(context, network, deadline)?;
+        }
+    }
+    networks.iter().map(|network| down(context, &network.name, force, deadline)).collect()
+}
+
 /// Deletes a network and all its leases. Refused while guests are on it, unless `force`.
 pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Deadline) -> Result<()> {
     let guard = operation(context, name, deadline)?;

@@ -221,7 +221,13 @@ fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Cha
 pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
     let guard = render::lock(&context.places, &network.name, deadline)?;
     let leases = Registry::of(&context.places, &network.name).read()?;
-    let fitting: Vec<Lease> = leases.into_iter().filter(|l| network.may_lease(l.address).is_ok()).collect();
+    let now = context.now();
+    let mut fitting: Vec<Lease> =
+        leases.into_iter().filter(|l| network.may_lease(l.address).is_ok()).collect();
+    for lease in &mut fitting {
+        // By now the former holder's DHCP lease has ended.
+        lease.handover = lease.handover.take().filter(|h| h.until > now);
+    }
     let written = dns::write_all(network, &context.places, &fitting)?;
     drop(guard);
     if written.needs_reload() {

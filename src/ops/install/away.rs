@@ -9,7 +9,7 @@ use super::state::{UNIT_FOLDER, UnitStanding, standing, unit_standing};
 use super::{DNSMASQ_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
-use crate::host::units::Verb;
+use crate::host::systemd::Verb;
 use crate::model::{Fault, NetworkName, Result};
 use crate::places::Places;
 

@@ -8,7 +8,7 @@ use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{self, Daemon, Told};
 use crate::host::libvirt::{Libvirt, VersionNumber};
 use crate::host::process;
-use crate::host::units::{self, Verb};
+use crate::host::systemd::{self, Verb};
 use crate::model::{Fault, Result};
 use crate::places::is_root;
 
@@ -59,19 +59,19 @@ pub struct Machine;
 
 impl Host for Machine {
     fn systemd(&self) -> bool {
-        units::available()
+        systemd::available()
     }
     fn reload(&self, deadline: Deadline) -> Result<()> {
-        units::reload(deadline)
+        systemd::daemon_reload(deadline)
     }
     fn command(&self, verb: Verb, unit: &str, deadline: Deadline) -> Result<()> {
-        units::command(verb, unit, deadline)
+        systemd::command(verb, unit, deadline)
     }
     fn is_enabled(&self, unit: &str, deadline: Deadline) -> Result<bool> {
-        units::is_enabled(unit, deadline)
+        systemd::is_enabled(unit, deadline)
     }
     fn is_active(&self, unit: &str, deadline: Deadline) -> Result<bool> {
-        units::is_active(unit, deadline)
+        systemd::is_active(unit, deadline)
     }
     fn daemons(&self) -> Vec<Daemon> {
         daemons::running()

@@ -10,7 +10,7 @@ use super::state::{UNIT_FOLDER, UnitStanding, look, standing, unit_standing};
 use super::{NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
-use crate::host::units::Verb;
+use crate::host::systemd::Verb;
 use crate::model::{Fault, Result};
 use crate::places::Places;
 

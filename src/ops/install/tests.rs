@@ -13,7 +13,7 @@ use super::{DNSMASQ_UNIT, NET_UNIT, WATCH_UNIT, away, steps};
 use crate::deadline::Deadline;
 use crate::host::libvirt::VersionNumber;
 use crate::host::libvirt::daemons::{Daemon, Told};
-use crate::host::units::Verb;
+use crate::host::systemd::Verb;
 use crate::model::{Fault, Kind, Result};
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;

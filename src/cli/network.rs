@@ -395,7 +395,10 @@ fn snapshot_of(context: &ops::Context, network: &Model) -> Result<snapshot::Snap
 pub(super) fn say(report: &Report, all: bool) -> Result<()> {
     for step in &report.steps {
         match &step.outcome {
-            Outcome::Made => eprintln!("network {}: {}: made right", report.network, step.what),
+            Outcome::Made => {
+                let done = if report.lowered { "taken away" } else { "made right" };
+                eprintln!("network {}: {}: {done}", report.network, step.what);
+            }
             Outcome::Unchanged if all => {
                 eprintln!("network {}: {}: as it should be", report.network, step.what)
             }

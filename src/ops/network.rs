@@ -6,7 +6,7 @@ use crate::host::libvirt::Libvirt;
 use crate::host::{bridge, firewall};
 use crate::model::network_file::NetworkFile;
 use crate::model::overlap::{self, Taken};
-use crate::model::{DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, Result};
+use crate::model::{DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, OwnerId, Result};
 use crate::registry::lock::Lock;
 use crate::registry::{Registry, networks, snapshot, status};
 
@@ -187,17 +187,16 @@ pub(super) fn publish(context: &Context, network: &Network, up: bool) -> Result<
 
 /// Refuses when somebody is on the network, and names who.
 pub(super) fn refuse_guests(context: &Context, network: &Network, deadline: Deadline) -> Result<()> {
-    let mut guests: Vec<String> = Registry::of(&context.places, &network.name)
-        .read()?
-        .iter()
-        .filter(|l| l.state_now(&context.boot) == LeaseState::Active)
-        .map(|l| format!("{} ({})", l.holder(), l.address))
-        .collect();
+    let mut leases = Registry::of(&context.places, &network.name).read()?;
+    leases.retain(|l| l.state_now(&context.boot) == LeaseState::Active);
+    let mut guests: Vec<String> = leases.iter().map(|l| format!("{} ({})", l.holder(), l.address)).collect();
     // Docker absent or hung: then its containers show as ports of the bridge.
     let containers = Docker::connect(deadline.at_most(super::ASK))
         .and_then(|docker| docker.read_network(&network.docker_network, deadline.at_most(super::ASK)));
     if let Ok(Some(docker)) = containers {
-        guests.extend(docker.endpoints.iter().map(|e| format!("container {:?}", e.container_name)));
+        let listed = |id: &OwnerId| leases.iter().any(|l| l.is_owned_by(id));
+        let others = docker.endpoints.iter().filter(|e| !e.container.as_ref().is_some_and(listed));
+        guests.extend(others.map(|e| format!("container {:?}", e.container_name)));
     }
     if guests.is_empty()
         && !network.adopt

@@ -55,13 +55,15 @@ pub enum Extent {
 pub struct Report {
     /// The network.
     pub network: NetworkName,
+    /// Whether things were taken away, not made.
+    pub lowered: bool,
     /// The steps, in their order.
     pub steps: Vec<Step>,
 }
 
 impl Report {
     fn of(network: &NetworkName) -> Self {
-        Self { network: network.clone(), steps: Vec::new() }
+        Self { network: network.clone(), lowered: false, steps: Vec::new() }
     }
 
     fn add(&mut self, what: impl Into<String>, result: Result<Change>) {
@@ -146,7 +148,7 @@ pub(super) fn raise(
 
 /// Takes all of it away. What is gone already is fine; every step has its chance.
 pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) -> Report {
-    let mut report = Report::of(&network.name);
+    let mut report = Report { lowered: true, ..Report::of(&network.name) };
     let what = format!("libvirt network {}", network.libvirt_network);
     match Libvirt::find().and_then(|l| l.version(deadline).map(|_| l)) {
         Ok(libvirt) => report.add(what, libvirt.remove_network(network, true, deadline)),

@@ -7,6 +7,7 @@ mod add;
 mod document;
 mod domain;
 mod glance;
+mod grammar;
 mod metadata;
 mod parse;
 mod plan;

@@ -9,6 +9,7 @@ use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
 use super::document::{Document, Element, NAMESPACE, Space, attributes, predefined, tag_end};
+use super::grammar::{is_name, is_qualified_name, is_space, is_xml_char};
 use crate::model::Fault;
 
 /// The largest XML that is read, in bytes. libvirt's own limit on RPC strings is 4 MiB.
@@ -341,39 +342,6 @@ fn space_of(result: &ResolveResult<'_>) -> Space {
         // libvirt takes undeclared prefixes too; such an element is nobody's.
         ResolveResult::Unknown(_) => Space::Foreign,
     }
-}
-
-/// White space in XML (XML 1.0, production 3).
-pub(super) fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
-}
-
-/// XML 1.0, production 2.
-fn is_xml_char(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
-}
-
-/// XML 1.0, productions 4 to 5.
-fn is_name(name: &str) -> bool {
-    let start = |c: char| {
-        matches!(c,
-            ':' | '_' | 'A'..='Z' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
-            | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}'
-            | '\u{2070}'..='\u{218f}' | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}'
-            | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}' | '\u{10000}'..='\u{effff}')
-    };
-    let more = |c: char| matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}');
-    let mut chars = name.chars();
-    chars.next().is_some_and(start) && chars.all(|c| start(c) || more(c))
-}
-
-/// A name with at most one colon, inside (Namespaces in XML 1.0, production 7).
-fn is_qualified_name(name: &str) -> bool {
-    is_name(name)
-        && match name.split_once(':') {
-            None => true,
-            Some((prefix, local)) => is_name(prefix) && is_name(local) && !local.contains(':'),
-        }
 }
 
 fn position(at: u64) -> usize {

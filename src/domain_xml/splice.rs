@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::document::{Document, Element};
-use super::parse::is_space;
+use super::grammar::is_space;
 use crate::model::{Fault, Result};
 
 /// Replacements of parts of a text, none of which overlap.

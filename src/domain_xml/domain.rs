@@ -52,11 +52,11 @@ pub struct Nic {
 pub enum Source {
     /// `type='bridge'`: a bridge of the host.
     Bridge(String),
-    /// `type='network'`: a libvirt network.
+    /// A libvirt network: `type='network'`, or the type of what is behind it while the domain runs.
     Network {
         /// The network's name.
         name: String,
-        /// The bridge behind it; libvirt tells it while the domain runs.
+        /// The bridge behind it; libvirt tells it from `start` on.
         bridge: Option<String>,
     },
     /// Something else, or a bridge or network without a name.
@@ -118,17 +118,22 @@ impl Nic {
             document.child(element, child).and_then(|child| document.value(child, attribute))
         };
         let kind = document.value(element, "type").unwrap_or_default();
-        let source = match kind.as_str() {
-            "bridge" => inner("source", "bridge").map(Source::Bridge),
-            "network" => inner("source", "network")
-                .map(|name| Source::Network { name, bridge: inner("source", "bridge") }),
-            _ => None,
+        // Of an interface that a running domain has on a network with a bridge, libvirt prints
+        // `type='bridge'` and both names; its own status file has the bridge in `<actual>`.
+        let actual = || {
+            let source = document.child(document.child(element, "actual")?, "source")?;
+            document.value(source, "bridge")
+        };
+        let source = match (inner("source", "network"), inner("source", "bridge")) {
+            (Some(name), bridge) => Source::Network { name, bridge: bridge.or_else(actual) },
+            (None, Some(bridge)) if kind == "bridge" => Source::Bridge(bridge),
+            (None, _) => Source::Other,
         };
         let span = element.span();
         Self {
             index,
             mac: inner("mac", "address").and_then(|mac| mac.trim().parse().ok()),
-            source: source.unwrap_or(Source::Other),
+            source,
             target_dev: inner("target", "dev"),
             model: inner("model", "type"),
             alias: inner("alias", "name"),
@@ -142,14 +147,15 @@ impl Nic {
         }
     }
 
-    /// Whether it is plugged into a network of ours: its bridge, or its libvirt network.
+    /// Whether it is plugged into a network of ours: its bridge, or its libvirt network. With
+    /// `type='bridge'` the bridge counts alone, as it does for libvirt.
     #[must_use]
     pub fn is_on(&self, network: &Network) -> bool {
+        let (bridge, libvirt) = (network.bridge.as_str(), network.libvirt_network.as_str());
         match &self.source {
-            Source::Bridge(bridge) => bridge == network.bridge.as_str(),
-            Source::Network { name, bridge } => {
-                name == network.libvirt_network.as_str() || bridge.as_deref() == Some(network.bridge.as_str())
-            }
+            Source::Bridge(on) => on == bridge,
+            Source::Network { bridge: Some(on), .. } if self.kind == "bridge" => on == bridge,
+            Source::Network { name, bridge: on } => name == libvirt || on.as_deref() == Some(bridge),
             Source::Other => false,
         }
     }

@@ -2,7 +2,7 @@
 //! bridge or network that its NIC was on; here that may have another name today.
 
 use super::document::{Document, Element};
-use super::domain::{Domain, Nic, Source, interfaces};
+use super::domain::{Domain, Nic, interfaces};
 use super::parse::{bom_length, parse};
 use super::splice::{Edits, set_attribute};
 use crate::model::{Network, NicRequest};
@@ -58,10 +58,14 @@ fn strayed<'d>(domain: &'d Domain, network: &Network, request: &NicRequest) -> O
 
 fn bring_back(document: &Document<'_>, edits: &mut Edits, element: &Element, nic: &Nic, network: &Network) {
     let Some(source) = document.child(element, "source") else { return };
-    let (attribute, name) = match nic.source {
-        Source::Bridge(_) => ("bridge", network.bridge.as_str()),
-        Source::Network { .. } => ("network", network.libvirt_network.as_str()),
-        Source::Other => return,
+    let mut set = |attribute, name: &str| {
+        if document.attribute(source, attribute).is_some() {
+            set_attribute(edits, document, source, attribute, Some(name));
+        }
     };
-    set_attribute(edits, document, source, attribute, Some(name));
+    // Both may stand there, and libvirt goes by the type.
+    if nic.kind == "bridge" || nic.kind == "network" {
+        set("network", network.libvirt_network.as_str());
+        set("bridge", network.bridge.as_str());
+    }
 }

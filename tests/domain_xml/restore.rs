@@ -41,6 +41,24 @@ fn a_renamed_libvirt_network_too() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn a_running_domains_print_names_network_and_bridge_and_both_change() -> Outcome {
+    let mut network = hybrid()?;
+    let xml = file("lab-started.xml")?;
+    network.bridge = "newbr0".parse()?;
+    let filtered = restore_filter(&xml, std::slice::from_ref(&network)).ok_or("nothing changed")?;
+    let wanted = String::from_utf8(xml.clone())?.replace("bridge='hybr0'", "bridge='newbr0'");
+    assert_eq!(String::from_utf8_lossy(&filtered), wanted);
+    network.libvirt_network = "new-net".parse()?;
+    let filtered = restore_filter(&xml, std::slice::from_ref(&network)).ok_or("nothing changed")?;
+    assert_eq!(
+        String::from_utf8_lossy(&filtered),
+        wanted.replace("network='hybrid-net'", "network='new-net'")
+    );
+    assert_eq!(restore_filter(&filtered, &[network]), None);
+    Ok(())
+}
+
 fn saved(metadata: &str, nics: &[(&str, &str)]) -> String {
     let nics: String = nics
         .iter()

@@ -183,6 +183,21 @@ fn edits_for(
     edits
 }
 
+/// The `<interface>` that puts a NIC with `mac` on a network: as [`add`] writes it, in one line, for
+/// plugging it into a running domain (`virsh attach-device`).
+#[must_use]
+pub fn interface_xml(network: &Network, mac: MacAddress) -> String {
+    interface(network, mac, "", "")
+}
+
+fn interface(network: &Network, mac: MacAddress, lead: &str, inner: &str) -> String {
+    format!(
+        "<interface type='bridge'>{inner}<mac address='{mac}'/>{inner}<source bridge='{}'/>\
+         {inner}<model type='virtio'/>{lead}</interface>",
+        escape(network.bridge.as_str())
+    )
+}
+
 /// Behind the last interface, so that the order of the others, which guests name them by, stays.
 fn insert_nic(
     document: &Document<'_>,
@@ -191,14 +206,7 @@ fn insert_nic(
     network: &Network,
     mac: MacAddress,
 ) -> Option<Was> {
-    let write = |lead: &str| {
-        let inner = layout.deeper(lead);
-        format!(
-            "<interface type='bridge'>{inner}<mac address='{mac}'/>{inner}<source bridge='{}'/>\
-             {inner}<model type='virtio'/>{lead}</interface>",
-            escape(network.bridge.as_str())
-        )
-    };
+    let write = |lead: &str| interface(network, mac, lead, &layout.deeper(lead));
     let domain = &document.domain;
     if let Some(last) = interfaces(document).last() {
         let inside = |devices: &&Element| devices.content().contains(&last.start.start);

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use super::document::{Document, Element, Space};
 use super::parse::{XmlFault, parse};
-use super::splice::Was;
+use super::splice::{Was, escape};
 use crate::model::{DnsLabel, Invalid, MacAddress, NetworkName, NicRequest, Selector};
 
 /// The element that libvirt keeps for us.
@@ -83,15 +83,6 @@ impl Notes {
 /// Our top-level element: the first, as libvirt has it.
 pub(super) fn networks<'d>(document: &'d Document<'_>) -> Option<&'d Element> {
     top_level(document).next()
-}
-
-/// Our element of a domain's metadata as it stands in its XML; what libvirt's metadata call takes.
-///
-/// # Errors
-/// As [`super::Domain::read`].
-pub fn metadata_element(xml: &[u8]) -> Result<Option<String>, XmlFault> {
-    let document = parse(xml)?;
-    Ok(networks(&document).map(|element| document.slice(element.span()).to_owned()))
 }
 
 fn top_level<'d>(document: &'d Document<'_>) -> impl Iterator<Item = &'d Element> {
@@ -164,6 +155,24 @@ pub(super) fn requests(document: &Document<'_>) -> Vec<Result<NicRequest, Invali
         list.extend(entries(document).into_iter().map(|entry| entry.request));
     }
     list
+}
+
+/// Our element of a domain's metadata without its namespace, as `virsh metadata --set` and
+/// virDomainSetMetadata take it beside [`super::NAMESPACE`] and a prefix; `None` where there is none.
+///
+/// # Errors
+/// XML that can't be read.
+pub fn metadata_xml(xml: &[u8]) -> Result<Option<String>, XmlFault> {
+    let document = parse(xml)?;
+    let write = |element: &Element| {
+        let own = document.attributes(element).into_iter().filter(|a| !is_declaration(a.name));
+        own.map(|a| format!(" {}=\"{}\"", a.name, escape(&a.value))).collect::<String>()
+    };
+    Ok(networks(&document).map(|top| {
+        let inner: String =
+            entries(&document).iter().map(|e| format!("<{NETWORK}{}/>", write(e.element))).collect();
+        format!("<{NETWORKS}{}>{inner}</{NETWORKS}>", write(top))
+    }))
 }
 
 fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Invalid> {

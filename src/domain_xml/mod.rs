@@ -16,11 +16,11 @@ mod remove;
 mod restore;
 mod splice;
 
-pub use add::add;
+pub use add::{add, interface_xml};
 pub use document::NAMESPACE;
 pub use domain::{Domain, Nic, Source, Teaming};
 pub use glance::Glance;
-pub use metadata::metadata_element;
+pub use metadata::metadata_xml;
 pub use parse::{DEPTH_LIMIT, SIZE_LIMIT, XmlFault};
 pub use plan::{Lack, NicPlan, PlanFault, match_nics, plan};
 pub use port::Port;

@@ -1,13 +1,18 @@
 //! What libvirt itself makes of our XML: its test driver parses, keeps and prints domains as the real
 //! one does, and needs no daemon.
 
-use hybrid_hook::domain_xml::{Domain, add, plan, remove, restore_filter};
+use hybrid_hook::domain_xml::{
+    Domain, NAMESPACE, add, interface_xml, metadata_xml, plan, remove, restore_filter,
+};
 use hybrid_hook::model::NicRequest;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestRunner};
 use virt::connect::Connect;
 
 use crate::{Outcome, corpus, hybrid, networks};
+
+/// virDomainMetadataType's VIR_DOMAIN_METADATA_ELEMENT.
+const ELEMENT: i32 = virt::sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
 
 fn connect() -> Outcome<Connect> {
     // Else libvirt prints every error to stderr, and here most are wanted.
@@ -107,6 +112,29 @@ fn libvirt_reads_the_same_domain_as_we_do() -> Outcome {
         };
         assert_eq!(sources(&ours), sources(&theirs), "{name}");
     }
+    Ok(())
+}
+
+#[test]
+fn the_metadata_alone_is_taken_for_a_running_domain() -> Outcome {
+    let connection = connect()?;
+    let network = hybrid()?;
+    let wish =
+        NicRequest { containers: Some("label=a=<&\"'".parse()?), ..NicRequest::on(network.name.clone()) };
+    let xml = "<domain type='test'><name>alone</name><memory>1</memory><os><type>hvm</type></os></domain>";
+    let with = add(xml.as_bytes(), &network, &wish)?;
+    let element = metadata_xml(&with)?.ok_or("no metadata")?;
+    let running = virt::domain::Domain::create_xml(&connection, xml, 0)?;
+    let flags = virt::sys::VIR_DOMAIN_AFFECT_LIVE;
+    running.set_metadata(ELEMENT, Some(&element), Some("hybrid"), Some(NAMESPACE), flags)?;
+    let now = running.get_xml_desc(0)?;
+    running.destroy()?;
+    assert_eq!(Domain::read(now.as_bytes())?.requests, Domain::read(&with)?.requests);
+    assert_eq!(metadata_xml(now.as_bytes())?, Some(element));
+    assert_eq!(metadata_xml(xml.as_bytes())?, None);
+    // The same NIC, in one piece for hotplug.
+    let mac = Domain::read(&with)?.nics.first().and_then(|nic| nic.mac).ok_or("no NIC")?;
+    assert!(String::from_utf8_lossy(&with).contains(&interface_xml(&network, mac)));
     Ok(())
 }
 

@@ -7,6 +7,9 @@ use super::metadata;
 use super::parse::{XmlFault, bom_length, parse};
 use crate::model::{Invalid, MacAddress, Network, NicRequest, OwnerId};
 
+/// How many interfaces are taken: far more than a guest can have, few enough to compare each with each.
+const NIC_LIMIT: usize = 1024;
+
 /// A libvirt domain, read from its XML (<https://libvirt.org/formatdomain.html>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domain {
@@ -93,6 +96,9 @@ impl Domain {
         let Some(name) = text("name").filter(|n| !n.is_empty()) else {
             return Err(XmlFault::NotADomain { why: "it has no <name>".to_owned() });
         };
+        if interfaces(document).nth(NIC_LIMIT).is_some() {
+            return Err(XmlFault::NotADomain { why: format!("it has more than {NIC_LIMIT} interfaces") });
+        }
         Ok(Self {
             name,
             uuid: text("uuid").and_then(|u| u.trim().parse().ok()),

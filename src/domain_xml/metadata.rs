@@ -31,6 +31,9 @@ pub(super) const BEFORE: &str = "before";
 /// What a person may write on a `<hybrid:network>`.
 const KNOWN: [&str; 7] = ["name", "mac", "ip", "hostname", "aliases", "groups", "containers"];
 
+/// How many entries are read: few enough to compare each with each.
+const ENTRY_LIMIT: usize = 1024;
+
 /// One `<hybrid:network>` and where it is.
 #[derive(Debug)]
 pub(super) struct Entry<'d> {
@@ -96,7 +99,7 @@ fn top_level<'d>(document: &'d Document<'_>) -> impl Iterator<Item = &'d Element
 pub(super) fn entries<'d>(document: &'d Document<'_>) -> Vec<Entry<'d>> {
     let mut list: Vec<Entry<'d>> = Vec::new();
     let Some(networks) = networks(document).filter(|e| document.local(e) == NETWORKS) else { return list };
-    for element in document.children(networks) {
+    for element in document.children(networks).take(ENTRY_LIMIT) {
         if element.space != Space::Ours || document.local(element) != NETWORK {
             continue;
         }
@@ -147,7 +150,10 @@ pub(super) fn requests(document: &Document<'_>) -> Vec<Result<NicRequest, Invali
                 list.push(Err(Invalid::new("attribute of <networks>", attribute.name, "is not known")));
             }
         }
-        for child in document.children(top) {
+        if document.children(top).nth(ENTRY_LIMIT).is_some() {
+            list.push(Err(Invalid::new("metadata element", NETWORKS, "holds more than 1024 elements")));
+        }
+        for child in document.children(top).take(ENTRY_LIMIT) {
             if child.space != Space::Ours || document.local(child) != NETWORK {
                 list.push(Err(unknown("element in <networks>", document.local(child), &[NETWORK])));
             }

@@ -1,6 +1,6 @@
 //! Domains in XML: read NICs and our metadata; rewrite with every other byte kept.
 //!
-//! Nothing here writes XML anew: [`parse`] finds where things are, and every change is spliced into
+//! Nothing here writes XML anew: a reading finds where things are, and every change is spliced into
 //! the text that came in.
 
 mod add;

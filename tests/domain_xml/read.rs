@@ -73,6 +73,18 @@ fn size_and_depth_are_bounded() {
     assert!(Domain::read(wide.as_bytes()).is_err_and(|e| e.to_string().contains("more than 100000")));
 }
 
+#[test]
+fn a_flood_of_interfaces_or_entries_is_refused_at_once() -> Outcome {
+    let nics = "<interface type='bridge'><source bridge='hybr0'/></interface>".repeat(30_000);
+    let xml = format!("<domain><name>x</name><devices>{nics}</devices></domain>");
+    assert!(Domain::read(xml.as_bytes()).is_err_and(|e| e.to_string().contains("1024 interfaces")));
+    let xml = with_metadata(&"<h:network name='hybrid'/>".repeat(90_000));
+    let domain = Domain::read(xml.as_bytes())?;
+    assert!(domain.requests.len() < 2000);
+    assert!(plan(&domain, &networks()?).is_err_and(|e| e.to_string().contains("1024")));
+    Ok(())
+}
+
 fn with_metadata(inner: &str) -> String {
     format!(
         "<domain><name>db</name><metadata><h:networks xmlns:h='urn:hybrid-hook:domain:1'>{inner}</h:networks>\

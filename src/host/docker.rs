@@ -6,7 +6,10 @@
 mod containers;
 mod endpoint;
 mod events;
+mod heal;
+mod inside;
 mod network;
+mod room;
 mod route;
 mod spec;
 
@@ -46,7 +49,7 @@ pub struct ApiVersion {
 }
 
 impl ApiVersion {
-    /// Docker 25: the MAC of an endpoint can be chosen.
+    /// Docker 25: the API has the MAC of an endpoint.
     pub const ENDPOINT_MAC: Self = Self { major: 1, minor: 44 };
     /// Docker 28: networks without IPv4, and `GwPriority` of an endpoint.
     pub const GATEWAY_PRIORITY: Self = Self { major: 1, minor: 48 };
@@ -92,6 +95,11 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    /// Whether it is about something else that is there: a name, a bridge, a subnet, an endpoint.
+    fn is_conflict(&self) -> bool {
+        self.status == 403 || self.status == 409
+    }
+
     /// As a fault: 404 is missing, 403 and 409 are refusals.
     fn fault(self, what: &str) -> Fault {
         let kind = match self.status {

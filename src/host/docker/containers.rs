@@ -12,7 +12,7 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, Endp
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::endpoint::{marked, pid_of};
+use super::inside::{marked, pid_of};
 use super::{Docker, one_line};
 use crate::deadline::Deadline;
 use crate::model::attach::ContainerView;
@@ -59,6 +59,8 @@ pub struct Container {
     pub running: bool,
     /// How it has its network.
     pub mode: NetworkMode,
+    /// The network that it was created with, by name or id, as Docker says it; `default` for Docker's own.
+    pub created_on: String,
     /// The Docker networks that it is on, by name. A stopped one's are those it comes back to.
     pub networks: BTreeMap<String, Attachment>,
 }
@@ -88,7 +90,9 @@ impl Container {
     /// What the decision about attachments needs to know.
     #[must_use]
     pub fn view(&self) -> ContainerView {
-        let on = self.networks.iter().map(|(name, a)| {
+        // A running one without an endpoint is not on the network: Docker keeps the entry of a failed call.
+        let on = self.networks.iter().filter(|(_, a)| !self.running || a.endpoint_id.is_some());
+        let on = on.map(|(name, a)| {
             (name.clone(), crate::model::attach::On { endpoint_id: a.endpoint_id.clone(), ours: a.ours })
         });
         ContainerView {
@@ -227,10 +231,11 @@ fn container(summary: ContainerSummary, notes: &mut Vec<String>) -> Result<Conta
             labels.insert(key, value);
         }
     }
-    let mode = match summary.host_config.and_then(|h| h.network_mode).as_deref() {
-        Some("host") => NetworkMode::Host,
-        Some("none") => NetworkMode::None,
-        Some(mode) if mode.starts_with("container:") => NetworkMode::Shared,
+    let created_on = summary.host_config.and_then(|h| h.network_mode).unwrap_or_default();
+    let mode = match created_on.as_str() {
+        "host" => NetworkMode::Host,
+        "none" => NetworkMode::None,
+        mode if mode.starts_with("container:") => NetworkMode::Shared,
         _ => NetworkMode::Own,
     };
     let networks = summary.network_settings.and_then(|s| s.networks).unwrap_or_default();
@@ -240,6 +245,7 @@ fn container(summary: ContainerSummary, notes: &mut Vec<String>) -> Result<Conta
         labels,
         running: matches!(summary.state, Some(State::RUNNING | State::PAUSED)),
         mode,
+        created_on,
         networks: networks.into_iter().map(|(name, there)| (name, attachment(&there))).collect(),
     })
 }

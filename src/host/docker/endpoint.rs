@@ -1,27 +1,24 @@
 //! A container's endpoint on our network: made, let go, its default route kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, NetworkConnectRequest,
-    NetworkDisconnectRequest,
+    EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest,
 };
 
-use super::containers::{Attachment, attachment};
+use super::containers::Attachment;
+use super::inside::{Inside, MARK};
 use super::network::is_gone;
+use super::room::check_room;
 use super::route::{
     DefaultRoute, change_default_routes, default_routes, steps_to_keep, steps_to_park, steps_to_restore,
 };
-use super::{ApiVersion, Docker, one_line};
+use super::{ApiVersion, Docker};
 use crate::deadline::Deadline;
 use crate::host::Change;
 use crate::model::{DnsLabel, Fault, MacAddress, Network, OwnerId, Result};
-
-/// The driver option by which an endpoint that we made is known again, its value the network's name with us.
-/// Docker keeps it with the container, over restarts, and drops it when a person disconnects the container.
-const MARK: &str = "hybrid-hook.made";
 
 /// How long putting a route back may take after the call's own deadline has passed.
 const PUT_BACK: Duration = Duration::from_secs(2);
@@ -31,7 +28,8 @@ const PUT_BACK: Duration = Duration::from_secs(2);
 pub struct Want {
     /// A fixed address; none: Docker takes one from the container pool.
     pub ip: Option<IpAddr>,
-    /// Its MAC. Docker before 25 makes it from the address and does not heed this.
+    /// Its MAC. A wish: Docker takes it in the API since 25, but up to 28.5 was not seen to heed it when a running
+    /// container is connected. [`EndpointMade::mac`] says which it became.
     pub mac: Option<MacAddress>,
     /// Names that other containers on the network find it by, through Docker's resolver.
     pub aliases: Vec<DnsLabel>,
@@ -50,62 +48,6 @@ pub struct EndpointMade {
     pub mac: Option<MacAddress>,
 }
 
-/// A container, as far as its networks go.
-struct Inside {
-    name: String,
-    pid: Option<u32>,
-    ours: bool,
-    networks: BTreeMap<String, Attachment>,
-}
-
-impl Inside {
-    fn read(there: &ContainerInspectResponse, network: &Network) -> Self {
-        let networks = there.network_settings.as_ref().and_then(|s| s.networks.as_ref());
-        Self {
-            name: one_line(there.name.as_deref().unwrap_or("?").trim_start_matches('/'), 128),
-            pid: pid_of(there),
-            ours: marked(there, network),
-            networks: networks.into_iter().flatten().map(|(n, e)| (n.clone(), attachment(e))).collect(),
-        }
-    }
-
-    fn here(&self, network: &Network) -> Option<&Attachment> {
-        self.networks.get(network.docker_network.as_str())
-    }
-
-    /// The gateways of its other networks, in the order in which Docker before 28 prefers them.
-    fn other_gateways(&self, network: &Network) -> Vec<IpAddr> {
-        let others = self.networks.iter().filter(|(name, _)| *name != network.docker_network.as_str());
-        others.flat_map(|(_, a)| [a.gateway, a.gateway_v6]).flatten().collect()
-    }
-
-    /// Whether Docker before 28 gives, or would give, this container the default route of our network: its name
-    /// sorts before every other that has a gateway.
-    fn route_is_ours_by_name(&self, network: &Network) -> bool {
-        let own = network.docker_network.as_str();
-        self.networks
-            .iter()
-            .filter(|(name, a)| *name != own && (a.gateway.is_some() || a.gateway_v6.is_some()))
-            .all(|(name, _)| own < name.as_str())
-    }
-}
-
-/// The process that holds the container's namespaces, while it runs.
-pub(super) fn pid_of(there: &ContainerInspectResponse) -> Option<u32> {
-    let state = there.state.as_ref().filter(|s| s.running == Some(true))?;
-    state.pid.and_then(|p| u32::try_from(p).ok()).filter(|p| *p != 0)
-}
-
-/// Whether the container's endpoint on `network` bears our mark.
-pub(super) fn marked(there: &ContainerInspectResponse, network: &Network) -> bool {
-    let networks = there.network_settings.as_ref().and_then(|s| s.networks.as_ref());
-    let options = networks
-        .and_then(|n| n.get(network.docker_network.as_str()))
-        .and_then(|e| e.driver_opts.as_ref())
-        .and_then(|o| o.get(MARK));
-    options.map(String::as_str) == Some(network.name.as_str())
-}
-
 impl Docker {
     /// Connects a running container to the network, its default route kept: by `GwPriority` where Docker has it
     /// (28), else by putting it back. A container without a default route gets none. One that we connected already
@@ -121,43 +63,67 @@ impl Docker {
         want: &Want,
         deadline: Deadline,
     ) -> Result<EndpointMade> {
+        let name = &network.docker_network;
+        let Some(there) = self.read_network(name, deadline)? else {
+            return Err(Fault::missing(format!("Docker network {name} is not there"))
+                .hint(format!("hybrid-hook network up {}", network.name)));
+        };
         let Some(inside) = self.inside(container, network, deadline)? else {
             return Err(Fault::missing(format!("container {container} is gone")));
         };
         let Some(pid) = inside.pid else {
             return Err(Fault::missing(format!("container {} does not run", inside.name)));
         };
-        if let Some(here) = inside.here(network) {
-            if inside.ours && here.endpoint_id.is_some() {
+        // An entry without an endpoint is what a failed call leaves; connecting replaces it.
+        if let Some(here) = inside.here(network).filter(|h| h.endpoint_id.is_some()) {
+            if inside.ours {
                 return Ok(made(here));
             }
             return Err(Fault::refused(format!(
-                "container {} is on Docker network {} already, and not by us",
-                inside.name, network.docker_network
+                "container {} is on Docker network {name} already, and not by us",
+                inside.name
             )));
         }
-        let what = format!("connect container {} to {}", inside.name, network.docker_network);
-        let request = self.connect_request(network, container, want);
-        let call = self.client.connect_network(network.docker_network.as_str(), request);
-        let before = default_routes(pid, deadline)?;
-        let moves = self.version.api < ApiVersion::GATEWAY_PRIORITY && inside.route_is_ours_by_name(network);
-        self.around(pid, &before, moves, deadline, || self.call(&what, deadline, call)).map_err(
-            |(fault, done)| {
-                if !done {
-                    return fault;
-                }
-                // Connected, but its route is wrong: better not at all.
-                match self.disconnect_now(network, container, Deadline::after(PUT_BACK)) {
-                    Ok(()) => fault,
-                    Err(also) => fault.and(also),
-                }
-            },
-        )?;
+        // Docker's own refusal leaves an entry in a running container that can keep it from starting again.
+        let companion = want.ip.and_then(|ip| network.companion(ip)).map(IpAddr::from);
+        check_room(&there, &want.ip.into_iter().chain(companion).collect::<Vec<_>>())?;
+        if let Err(fault) = self.connect_now(network, container, want, &inside, pid, deadline) {
+            self.scrub(network, container);
+            return Err(fault);
+        }
         let after = self.inside(container, network, deadline)?;
         match after.as_ref().and_then(|a| a.here(network)).filter(|a| a.endpoint_id.is_some()) {
             Some(here) => Ok(made(here)),
             None => Err(Fault::failed(format!("container {} left the network again at once", inside.name))),
         }
+    }
+
+    /// The call itself, the default route kept; undone when it can't be.
+    fn connect_now(
+        &self,
+        network: &Network,
+        container: &OwnerId,
+        want: &Want,
+        inside: &Inside,
+        pid: u32,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let what = format!("connect container {} to {}", inside.name, network.docker_network);
+        let request = self.connect_request(network, container, want);
+        let call = self.client.connect_network(network.docker_network.as_str(), request);
+        let before = default_routes(pid, deadline)?;
+        let moves = self.version.api < ApiVersion::GATEWAY_PRIORITY && inside.route_is_ours_by_name(network);
+        let done = self.around(pid, &before, moves, deadline, || self.call(&what, deadline, call));
+        done.map_err(|(fault, done)| {
+            if !done {
+                return fault;
+            }
+            // Connected, but its route is wrong: better not at all.
+            match self.disconnect_now(network, container, Deadline::after(PUT_BACK)) {
+                Ok(()) => fault,
+                Err(also) => fault.and(also),
+            }
+        })
     }
 
     /// Takes a container off the network, if the endpoint that it has there is the one of that id. Its default
@@ -241,6 +207,23 @@ impl Docker {
         }
     }
 
+    /// After a failed connect: takes away the entry that Docker keeps of it, where it can be. It goes only with an
+    /// endpoint, so one is made and removed. As well as it can be: the first failure is what is told.
+    fn scrub(&self, network: &Network, container: &OwnerId) {
+        let deadline = Deadline::after(PUT_BACK);
+        let left = |inside: &Inside| inside.here(network).is_some_and(|h| h.endpoint_id.is_none());
+        let Ok(Some(inside)) = self.inside(container, network, deadline) else { return };
+        let (Some(pid), true) = (inside.pid, left(&inside)) else { return };
+        if self.connect_now(network, container, &Want::default(), &inside, pid, deadline).is_err() {
+            return;
+        }
+        if let Ok(Some(after)) = self.inside(container, network, deadline)
+            && let Some(endpoint) = after.here(network).and_then(|h| h.endpoint_id.clone())
+        {
+            let _ = self.disconnect_container(network, container, &endpoint, deadline);
+        }
+    }
+
     fn inside(&self, container: &OwnerId, network: &Network, deadline: Deadline) -> Result<Option<Inside>> {
         let what = format!("inspect container {container}");
         match self.ask(&what, deadline, self.client.inspect_container(container.as_str(), None))? {
@@ -308,71 +291,5 @@ fn made(here: &Attachment) -> EndpointMade {
         ipv4: here.ipv4,
         ipv6: here.ipv6,
         mac: here.mac,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::network_file::NetworkFile;
-
-    fn network() -> Result<Network> {
-        let text = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n";
-        Ok(NetworkFile::parse(text).map_err(Fault::failed)?.network(&"hybrid".parse()?)?)
-    }
-
-    fn inside(json: &str) -> Result<Inside> {
-        let there = serde_json::from_str(json).map_err(|e| Fault::failed(e.to_string()))?;
-        Ok(Inside::read(&there, &network()?))
-    }
-
-    fn networks(list: &[(&str, &str)]) -> String {
-        let all: Vec<_> = list
-            .iter()
-            .map(|(name, gateway)| {
-                format!(r#""{name}":{{"EndpointID":"e-{name}","Gateway":"{gateway}","IPAddress":""}}"#)
-            })
-            .collect();
-        format!(
-            r#"{{"Name":"/web","State":{{"Running":true,"Pid":42}},"NetworkSettings":{{"Networks":{{{}}}}}}}"#,
-            all.join(",")
-        )
-    }
-
-    #[test]
-    fn names_decide_whose_route_docker_takes() -> Result<()> {
-        let ours = |list: &[(&str, &str)]| -> Result<bool> {
-            Ok(inside(&networks(list))?.route_is_ours_by_name(&network()?))
-        };
-        assert!(!ours(&[("bridge", "172.17.0.1")])?);
-        assert!(ours(&[("shop_default", "172.18.0.1")])?);
-        assert!(!ours(&[("shop", "172.18.0.1"), ("app", "172.19.0.1")])?);
-        // An internal network has no gateway and no say.
-        assert!(ours(&[("shop", "172.18.0.1"), ("app", "")])?);
-        assert!(ours(&[("app", ""), ("hybrid-net", "10.0.1.1")])?);
-        Ok(())
-    }
-
-    #[test]
-    fn other_gateways_come_in_dockers_order() -> Result<()> {
-        let there =
-            inside(&networks(&[("z", "172.18.0.1"), ("hybrid-net", "10.0.1.1"), ("b", "172.19.0.1")]))?;
-        let all: Vec<_> = there.other_gateways(&network()?).iter().map(ToString::to_string).collect();
-        assert_eq!((all, there.pid), (vec!["172.19.0.1".to_owned(), "172.18.0.1".to_owned()], Some(42)));
-        Ok(())
-    }
-
-    #[test]
-    fn only_the_mark_of_this_network_is_ours() -> Result<()> {
-        let with = |mark: &str| {
-            let json = format!(
-                r#"{{"NetworkSettings":{{"Networks":{{"hybrid-net":{{"DriverOpts":{{"hybrid-hook.made":"{mark}"}}}}}}}}}}"#
-            );
-            inside(&json).map(|i| i.ours)
-        };
-        assert!(with("hybrid")? && !with("lab")?);
-        assert!(!inside(&networks(&[("hybrid-net", "")]))?.ours);
-        assert_eq!(inside(r#"{"State":{"Running":false,"Pid":0}}"#)?.pid, None);
-        Ok(())
     }
 }

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bollard::models::{EndpointResource, IpamConfig, NetworkDisconnectRequest, NetworkInspect};
 use ipnet::IpNet;
 use rustix::net::{AddressFamily, SocketType, netdevice, socket};
 
-use super::spec::{LABEL, Pool, Spec};
+use super::spec::{BRIDGE_OPTION, LABEL, Pool, Spec};
 use super::{Docker, Said, one_line};
 use crate::deadline::Deadline;
 use crate::host::Change;
 use crate::model::{DockerName, Fault, InterfaceName, MacAddress, Network, NetworkName, OwnerId, Result};
 
-/// How often a network that changes under our hands is looked at again.
-const LOOKS: u32 = 4;
+/// How long a network that changes under our hands is looked at again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A Docker network as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,7 +47,7 @@ impl DockerNetwork {
     /// The kernel's bridge that it was told to use.
     #[must_use]
     pub fn bridge(&self) -> Option<&str> {
-        self.options.get("com.docker.network.bridge.name").map(String::as_str)
+        self.options.get(BRIDGE_OPTION).map(String::as_str)
     }
 }
 
@@ -78,7 +82,8 @@ impl Docker {
     }
 
     /// Makes the network's Docker network, or makes one of ours right that differs and that nobody is on. Another
-    /// one who does the same at the same time is no error.
+    /// one who does the same at the same time is no error. Stopped containers that know the network by name find the
+    /// new one ([`Docker::heal_containers`]).
     ///
     /// # Errors
     /// Refused: somebody else's network has that name, bridge or subnet; ours differs and has guests; the container
@@ -87,87 +92,84 @@ impl Docker {
     pub fn ensure_network(&self, network: &Network, deadline: Deadline) -> Result<Change> {
         let spec = Spec::of(network, self.version.api)?;
         let name = &network.docker_network;
-        let mut last = None;
-        for _ in 0..LOOKS {
-            if let Some(there) = self.read_network(name, deadline)? {
-                check_ours(network, &there)?;
-                let differences = spec.differences(&there);
-                if differences.is_empty() {
-                    return Ok(Change::None);
-                }
-                if !there.endpoints.is_empty() {
-                    return Err(in_use(&there).hint(format!(
-                        "it must be made anew ({}): stop or disconnect them first",
-                        differences.join("; ")
-                    )));
-                }
-                match self.delete(&there.id, deadline)? {
-                    Ok(()) => {}
-                    Err(said) if said.status == 403 || said.status == 409 => last = Some(said),
-                    Err(said) => return Err(said.fault(&format!("make Docker network {name} anew"))),
-                }
-                continue;
-            }
-            if !bridge_is_there(&network.bridge) {
-                return Err(Fault::missing(format!(
-                    "bridge {} is not there, and Docker would make one of its own",
-                    network.bridge
-                ))
-                .hint(format!("hybrid-hook network up {}", network.name)));
-            }
-            let what = format!("create Docker network {name}");
-            match self.ask(&what, deadline, self.client.create_network(spec.request()))? {
-                Ok(_) => return Ok(Change::Made),
-                // 409: the name is taken by now. 403: bridge or subnet are, perhaps by the same one.
-                Err(said) if said.status == 409 || said.status == 403 => {
-                    if self.read_network(name, deadline)?.is_none() {
-                        return Err(self.explain(network, said, deadline));
+        let what = format!("create Docker network {name}");
+        let patience = deadline.at_most(PATIENCE);
+        loop {
+            let said = match self.read_network(name, deadline)? {
+                Some(there) => {
+                    check_ours(network, &there)?;
+                    let differences = spec.differences(&there);
+                    if differences.is_empty() {
+                        return Ok(Change::None);
                     }
-                    last = Some(said);
+                    self.check_unused(&there, &differences, deadline)?;
+                    match self.delete(&there.id, deadline)? {
+                        Ok(()) => continue,
+                        Err(said) if said.is_conflict() => said,
+                        Err(said) => return Err(said.fault(&format!("make Docker network {name} anew"))),
+                    }
                 }
-                Err(said) => return Err(said.fault(&what)),
+                None if !bridge_is_there(&network.bridge) => {
+                    return Err(Fault::missing(format!(
+                        "bridge {} is not there, and Docker would make one of its own",
+                        network.bridge
+                    ))
+                    .hint(format!("hybrid-hook network up {}", network.name)));
+                }
+                None => match self.ask(&what, deadline, self.client.create_network(spec.request()))? {
+                    Ok(_) => {
+                        self.heal_containers(network, deadline)?;
+                        return Ok(Change::Made);
+                    }
+                    // 409: the name is taken by now. 403: bridge or subnet are, perhaps by one who makes the same
+                    // network just now and is not seen yet.
+                    Err(said) if said.is_conflict() => match self.who_has_it(network, deadline)? {
+                        Some(who) => return Err(said.fault(&what).hint(who)),
+                        None => said,
+                    },
+                    Err(said) => return Err(said.fault(&what)),
+                },
+            };
+            if patience.passed() {
+                return Err(said.fault(&what));
             }
+            std::thread::sleep(PAUSE.min(patience.left()));
         }
-        let fault = Fault::failed(format!("Docker network {name} keeps changing while it is made"));
-        Err(match last {
-            Some(said) => fault.because(said),
-            None => fault,
-        })
     }
 
     /// Removes the network's Docker network, if it is there and ours. With `force` its guests are disconnected
-    /// first. The bridge stays: it was there before Docker's network.
+    /// first. A stopped container that we had connected is let go as well: it could not start without the network.
+    /// The bridge stays: it was there before Docker's network.
     ///
     /// # Errors
     /// Refused, naming them, when containers are on it and `force` is not set.
     pub fn remove_network(&self, network: &Network, force: bool, deadline: Deadline) -> Result<Change> {
         let name = &network.docker_network;
         let what = format!("remove Docker network {name}");
-        let mut last = None;
-        for _ in 0..LOOKS {
-            let Some(there) = self.read_network(name, deadline)? else {
-                return Ok(if last.is_some() { Change::Made } else { Change::None });
-            };
+        let patience = deadline.at_most(PATIENCE);
+        let mut change = Change::None;
+        loop {
+            let Some(there) = self.read_network(name, deadline)? else { return Ok(change) };
             if there.ours.as_ref() != Some(&network.name) {
-                return Ok(Change::None);
+                return Ok(change);
             }
             if !there.endpoints.is_empty() && !force {
                 return Err(in_use(&there).hint("stop or disconnect them, or use --force"));
             }
+            change = Change::Made;
             for endpoint in &there.endpoints {
                 self.evict(&there, endpoint, deadline)?;
             }
+            self.let_go_of_stopped(network, &there.id, deadline)?;
             match self.delete(&there.id, deadline)? {
-                Ok(()) => return Ok(Change::Made),
+                Ok(()) => return Ok(change),
                 // Somebody joined since, or an endpoint takes its time to go.
-                Err(said) if said.status == 403 || said.status == 409 => last = Some(said),
+                Err(said) if said.is_conflict() && !patience.passed() => {
+                    std::thread::sleep(PAUSE.min(patience.left()));
+                }
                 Err(said) => return Err(said.fault(&what)),
             }
         }
-        Err(match last {
-            Some(said) => said.fault(&what),
-            None => Fault::failed(format!("cannot {what}: it keeps coming back")),
-        })
     }
 
     /// Every subnet of every Docker network, with the network's name, to look for overlaps.
@@ -206,30 +208,39 @@ impl Docker {
         }
     }
 
-    /// Why Docker did not make the network: who has its bridge or its subnet?
-    fn explain(&self, network: &Network, said: Said, deadline: Deadline) -> Fault {
-        let fault = said.fault(&format!("create Docker network {}", network.docker_network));
-        let Ok(others) = self.call("list Docker's networks", deadline, self.client.list_networks(None))
-        else {
-            return fault;
-        };
-        for other in others {
+    /// Refuses to make a network anew that somebody needs as it is.
+    fn check_unused(&self, there: &DockerNetwork, differences: &[String], deadline: Deadline) -> Result<()> {
+        let why = format!("it must be made anew ({})", differences.join("; "));
+        if !there.endpoints.is_empty() {
+            return Err(in_use(there).hint(format!("{why}: stop or disconnect them first")));
+        }
+        let bound = self.bound_by_id(&there.id, deadline)?;
+        if bound.is_empty() {
+            return Ok(());
+        }
+        Err(Fault::refused(format!("Docker network {} is bound by its id to {}", there.name, names(bound)))
+            .hint(format!("{why}, and they could not start then: remove them first")))
+    }
+
+    /// Which other network has the bridge or the subnet that Docker says is taken, as a hint.
+    fn who_has_it(&self, network: &Network, deadline: Deadline) -> Result<Option<String>> {
+        for other in self.call("list Docker's networks", deadline, self.client.list_networks(None))? {
             let name = one_line(other.name.as_deref().unwrap_or("?"), 128);
+            if name == network.docker_network.as_str() {
+                continue;
+            }
             let options = other.options.unwrap_or_default();
-            if options.get("com.docker.network.bridge.name").map(String::as_str)
-                == Some(network.bridge.as_str())
-            {
-                return fault.hint(format!("Docker network {name} has bridge {} already", network.bridge));
+            if options.get(BRIDGE_OPTION).map(String::as_str) == Some(network.bridge.as_str()) {
+                return Ok(Some(format!("Docker network {name} has bridge {} already", network.bridge)));
             }
             let configs = other.ipam.and_then(|i| i.config).unwrap_or_default();
-            let subnets = configs.iter().filter_map(Pool::read).map(|p| p.subnet);
-            for subnet in subnets {
+            for subnet in configs.iter().filter_map(Pool::read).map(|p| p.subnet) {
                 if let Some(mine) = network.overlapping(&subnet) {
-                    return fault.hint(format!("{mine} overlaps {subnet} of Docker network {name}"));
+                    return Ok(Some(format!("{mine} overlaps {subnet} of Docker network {name}")));
                 }
             }
         }
-        fault
+        Ok(None)
     }
 }
 
@@ -250,12 +261,17 @@ fn check_ours(network: &Network, there: &DockerNetwork) -> Result<()> {
 }
 
 fn in_use(there: &DockerNetwork) -> Fault {
-    let mut names: Vec<_> = there.endpoints.iter().map(|e| e.container_name.as_str()).collect();
-    names.sort_unstable();
-    let more = names.len().saturating_sub(8);
-    names.truncate(8);
+    let all = there.endpoints.iter().map(|e| e.container_name.clone()).collect();
+    Fault::refused(format!("Docker network {} has containers on it: {}", there.name, names(all)))
+}
+
+/// Some names for a message, the rest counted.
+fn names(mut all: Vec<String>) -> String {
+    all.sort_unstable();
+    let more = all.len().saturating_sub(8);
+    all.truncate(8);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Fault::refused(format!("Docker network {} has containers on it: {}{tail}", there.name, names.join(", ")))
+    format!("{}{tail}", all.join(", "))
 }
 
 /// Whether the bridge is in our network namespace, which is dockerd's.

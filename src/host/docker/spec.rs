@@ -14,6 +14,9 @@ use crate::model::{AddressRange, DockerName, Family, Fault, Network, Result};
 /// The label that makes a Docker network ours; its value is the network's name with us.
 pub const LABEL: &str = "hybrid-hook.network";
 
+/// The option that names the kernel's bridge.
+pub(super) const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
+
 /// The most addresses that are excluded one by one from what Docker gives out.
 const MOST_EXCLUDED: u128 = 1024;
 
@@ -67,7 +70,7 @@ impl Spec {
             .hint("give [ipv6] the bridge's own address as its gateway, or leave [ipv6] out"));
         }
         let options = BTreeMap::from([
-            ("com.docker.network.bridge.name", network.bridge.to_string()),
+            (BRIDGE_OPTION, network.bridge.to_string()),
             // NAT is ours; Docker's would hide VMs as well.
             ("com.docker.network.bridge.enable_ip_masquerade", "false".to_owned()),
             // The bridge's address is ours: without this Docker replaces one that is not its gateway.

@@ -128,9 +128,9 @@ fn plug(
     let granted = claim::claim(context, &network.name, wish, deadline)?;
     render::lease(context, network, &granted.lease, deadline)?;
     let live_only = Affects { live: true, config: false };
-    let element = domain_xml::metadata_element(&new)?;
+    let element = domain_xml::metadata_xml(&new)?;
     let plugged =
-        device_of(&new, &nic).and_then(|device| libvirt.attach(&id, &device, live_only, deadline)).and_then(
+        libvirt.attach(&id, &domain_xml::interface_xml(network, nic.mac), live_only, deadline).and_then(
             |change| libvirt.set_metadata(&id, element.as_deref(), live_only, deadline).map(|()| change),
         );
     if let Err(fault) = plugged {
@@ -180,7 +180,7 @@ pub fn detach(
     {
         let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
-            let element = domain_xml::metadata_element(&new)?;
+            let element = domain_xml::metadata_xml(&new)?;
             libvirt.set_metadata(&id, element.as_deref(), Affects { live: true, config: false }, deadline)?;
             // A NIC that remove left in place is the person's own.
             if nic_of(&new, &network).is_err() {
@@ -202,7 +202,7 @@ fn unplug(
     nic: NicPlan,
     deadline: Deadline,
 ) -> Result<()> {
-    let device = format!("<interface type='bridge'><mac address='{}'/></interface>", nic.mac);
+    let device = domain_xml::interface_xml(network, nic.mac);
     libvirt.detach(id, &device, Affects { live: true, config: false }, deadline)?;
     let which = Which { owner: owner.clone(), macs: vec![nic.mac], generation: None };
     release::release(context, &network.name, &which, false, deadline).map(drop)
@@ -217,16 +217,6 @@ fn nic_of(xml: &[u8], network: &Network) -> Result<NicPlan> {
     plans.into_iter().find(|p| asked.is_none_or(|mac| mac == p.mac)).ok_or_else(|| {
         Fault::missing(format!("domain {:?} has no NIC on network {}", domain.name, network.name))
     })
-}
-
-/// The `<interface>` element of a NIC.
-fn device_of(xml: &[u8], nic: &NicPlan) -> Result<String> {
-    let domain =
-        Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
-    let found = domain.nics.iter().find(|n| n.mac == Some(nic.mac)).and_then(|n| xml.get(n.span.clone()));
-    found
-        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-        .ok_or_else(|| Fault::failed(format!("the domain's XML has no NIC {}", nic.mac)))
 }
 
 fn text_of(xml: Vec<u8>) -> Result<String> {

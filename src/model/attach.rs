@@ -13,6 +13,8 @@ pub const IP_LABEL: &str = "hybrid.ip";
 pub const HOSTNAME_LABEL: &str = "hybrid.hostname";
 /// The label that gives more names, with commas or spaces between.
 pub const ALIASES_LABEL: &str = "hybrid.aliases";
+/// The label by which Compose says which service a container is of.
+pub const SERVICE_LABEL: &str = "com.docker.compose.service";
 /// The label that gives groups, with commas or spaces between.
 pub const GROUPS_LABEL: &str = "hybrid.groups";
 
@@ -214,7 +216,13 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
         }
         list
     };
-    let (aliases, groups) = (words(ALIASES_LABEL), words(GROUPS_LABEL));
+    let (mut aliases, groups) = (words(ALIASES_LABEL), words(GROUPS_LABEL));
+    // Every replica of a Compose service answers to the service's name.
+    if let Some(service) = label(SERVICE_LABEL).and_then(DnsLabel::from_any)
+        && !aliases.contains(&service)
+    {
+        aliases.push(service);
+    }
     (ContainerRequest { ip, hostname, aliases, groups }, notes)
 }
 

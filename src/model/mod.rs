@@ -1,12 +1,14 @@
 //! Values and decisions: networks, pools, leases, names. Pure: no file, socket, clock or process.
 
 pub mod attach;
+pub mod census;
 pub mod claim;
 pub mod fault;
 pub mod lease;
 pub mod lease_record;
 pub mod mac;
 pub mod names;
+pub mod naming;
 pub mod network;
 pub mod network_file;
 pub mod overlap;

@@ -1,18 +1,22 @@
 //! Containers beside VMs: those that belong on a network are connected, those that we connected and
 //! nobody wants any more are let go. Docker itself keeps which ones are ours: our mark is on the endpoint.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::deadline::Deadline;
 use crate::host::bridge;
-use crate::host::docker::{Container, Docker, Want};
+use crate::host::docker::{Container, Docker, Listing, Want};
 use crate::model::attach::{self, AttachStep, ContainerRequest, ContainerView};
-use crate::model::{ClaimRequest, Fault, InterfaceName, MacAddress, Network, Origin, Owner, OwnerId, Result};
+use crate::model::census::{self, Resident};
+use crate::model::{
+    ClaimRequest, DnsLabel, Fault, InterfaceName, Lease, MacAddress, Network, Origin, Owner, OwnerId, Result,
+};
 use crate::registry::Registry;
 use crate::registry::lock::Lock;
 
 use super::release::Which;
-use super::{Context, claim, release};
+use super::{Context, claim, release, surroundings};
 
 /// Brings the containers of a network in line with its leases and their labels.
 pub(super) fn attach(
@@ -32,6 +36,7 @@ pub(super) fn attach(
     let leases = Registry::of(&context.places, &network.name).read()?;
     let plan = attach::plan_attachments(network, &leases, &views, &context.boot);
     let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
+    let moved = !plan.steps.is_empty();
     for step in plan.steps {
         let done = match step {
             AttachStep::Connect { container, name, request } => {
@@ -49,7 +54,67 @@ pub(super) fn attach(
             faults.extend(docker.keep_route(network, &container.id, deadline).err());
         }
     }
+    let listing = if moved { docker.containers_on(network, deadline)? } else { listing };
+    faults.extend(record(context, network, &listing, deadline)?);
     faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
+}
+
+/// Writes down which container has which address, so that no VM gets it, and its names.
+fn record(context: &Context, network: &Network, listing: &Listing, deadline: Deadline) -> Result<Vec<Fault>> {
+    let residents: Vec<Resident> =
+        listing.containers.iter().filter(|c| c.running).filter_map(|c| resident(network, c)).collect();
+    let exists: HashSet<OwnerId> = listing.containers.iter().map(|c| c.id.clone()).collect();
+    let registry = Registry::of(&context.places, &network.name);
+    let look =
+        |leases: &[Lease]| census::take(network, leases, &residents, &exists, &context.boot, context.now());
+    // Without a lock first: most of the time there is nothing to write.
+    let census = look(&registry.read()?);
+    if !census.is_settled() {
+        registry.change(deadline, |_, leases| {
+            let census = look(&leases.all()?);
+            for address in census.take {
+                leases.take(address)?;
+            }
+            for lease in census.put {
+                leases.put(lease)?;
+            }
+            Ok(())
+        })?;
+        surroundings::write_names(context, network, deadline)?;
+        super::network::publish(context, network, true)?;
+    }
+    Ok(census
+        .clashes
+        .into_iter()
+        .map(|clash| {
+            Fault::refused(format!(
+                "container {:?} on network {} has {}, which is held by {}",
+                clash.container, network.name, clash.address, clash.holder
+            ))
+            .hint("give the container another address: docker network disconnect, then connect with another --ip")
+        })
+        .collect())
+}
+
+fn resident(network: &Network, container: &Container) -> Option<Resident> {
+    let on = container.networks.get(network.docker_network.as_str())?;
+    let key = if network.ipv4.is_some() { on.ipv4 } else { on.ipv6 };
+    let (request, _) = attach::read_labels(network, &container.view());
+    let mut aliases = request.aliases;
+    for alias in on.aliases.iter().filter_map(|a| DnsLabel::from_any(a)) {
+        if !aliases.contains(&alias) && Some(&alias) != request.hostname.as_ref() {
+            aliases.push(alias);
+        }
+    }
+    Some(Resident {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        address: key?,
+        mac: on.mac?,
+        hostname: request.hostname,
+        aliases,
+        groups: request.groups,
+    })
 }
 
 fn connect(

@@ -4,6 +4,7 @@ use crate::deadline::Deadline;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
 use crate::host::{Change, bridge, dns, firewall, sysctl};
+use crate::model::naming;
 use crate::model::setting::Setting;
 use crate::model::{Fault, Lease, Network, NetworkName, Result};
 use crate::registry::{Registry, networks, status};
@@ -223,6 +224,7 @@ fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Cha
 pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
     let guard = render::lock(&context.places, &network.name, deadline)?;
     let leases = Registry::of(&context.places, &network.name).read()?;
+    let (leases, _) = naming::settle(leases, &context.boot);
     let now = context.now();
     let mut fitting: Vec<Lease> =
         leases.into_iter().filter(|l| network.may_lease(l.address).is_ok()).collect();

@@ -7,6 +7,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 use crate::model::mac::fnv1a;
+use crate::model::naming::OF_THE_HOST;
 use crate::model::{Family, Lease, MacAddress, Network, Origin};
 
 /// How long a guest may use its address before it asks again. Short enough that a moved address is soon
@@ -52,6 +53,7 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
         name = network.name,
         resolvers = resolvers.display(),
     );
+    own_names(&mut text, network);
     // On a LAN that is not ours another server may know the neighbours' names.
     if !network.adopt {
         for family in network.families() {
@@ -85,6 +87,31 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
     let hash = fnv1a(text.as_bytes());
     let _ = write!(text, "\npid-file={folder}/{}\n", pid_file(hash));
     Some(text)
+}
+
+/// The names `host` and `gateway`, which no guest can have: one line where they are the same machine.
+fn own_names(text: &mut String, network: &Network) {
+    let zone = &network.zone;
+    let mut lines: Vec<(Vec<&str>, Vec<IpAddr>)> = Vec::new();
+    for (name, of) in [
+        (OF_THE_HOST[0], (|f: &Family| f.address) as fn(&Family) -> Option<IpAddr>),
+        (OF_THE_HOST[1], |f| Some(f.gateway)),
+    ] {
+        let addresses: Vec<IpAddr> = network.families().filter_map(of).collect();
+        match lines.iter_mut().find(|(_, other)| *other == addresses) {
+            Some((names, _)) => names.push(name),
+            None if addresses.is_empty() => {}
+            None => lines.push((vec![name], addresses)),
+        }
+    }
+    for (names, addresses) in lines {
+        let full = names.iter().map(|n| format!("{n}.{zone}"));
+        let words: Vec<String> = full
+            .chain(names.iter().map(ToString::to_string))
+            .chain(addresses.iter().map(ToString::to_string))
+            .collect();
+        let _ = writeln!(text, "host-record={}", words.join(","));
+    }
 }
 
 /// The name of the file that a dnsmasq with the config `hash` writes.

@@ -12,7 +12,7 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, Endp
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::inside::{marked, pid_of};
+use super::inside::{aliases, marked, pid_of};
 use super::{Docker, one_line};
 use crate::deadline::Deadline;
 use crate::model::attach::ContainerView;
@@ -84,6 +84,8 @@ pub struct Attachment {
     pub gateway_v6: Option<IpAddr>,
     /// Whether we made it, by our mark on it; `false` until [`Docker::containers_on`] has looked.
     pub ours: bool,
+    /// Names that other containers find it by there, raw; none until [`Docker::containers_on`] has looked.
+    pub aliases: Vec<String>,
 }
 
 impl Container {
@@ -148,22 +150,28 @@ impl Docker {
         if on.is_empty() {
             return Ok(listing);
         }
-        let mut seen: HashMap<OwnerId, Option<bool>> = self.call("inspect containers", deadline, async {
-            let looks = on.into_iter().map(|id| async move {
-                let look = self.client.inspect_container(id.as_str(), None);
-                let ours = match tokio::time::timeout(INSPECT, look).await {
-                    Ok(Ok(there)) => Some(marked(&there, network)),
-                    Ok(Err(ApiError::DockerResponseServerError { status_code: 404, .. })) => Some(false),
-                    Ok(Err(_)) | Err(_) => None,
-                };
-                (id, ours)
-            });
-            Ok(futures_util::stream::iter(looks).buffer_unordered(8).collect().await)
-        })?;
+        let mut seen: HashMap<OwnerId, Option<(bool, Vec<String>)>> =
+            self.call("inspect containers", deadline, async {
+                let looks = on.into_iter().map(|id| async move {
+                    let look = self.client.inspect_container(id.as_str(), None);
+                    let ours = match tokio::time::timeout(INSPECT, look).await {
+                        Ok(Ok(there)) => Some((marked(&there, network), aliases(&there, network))),
+                        Ok(Err(ApiError::DockerResponseServerError { status_code: 404, .. })) => {
+                            Some(Default::default())
+                        }
+                        Ok(Err(_)) | Err(_) => None,
+                    };
+                    (id, ours)
+                });
+                Ok(futures_util::stream::iter(looks).buffer_unordered(8).collect().await)
+            })?;
         for container in &mut listing.containers {
             let Some(attachment) = container.networks.get_mut(name) else { continue };
             match seen.remove(&container.id) {
-                Some(Some(ours)) => attachment.ours = ours,
+                Some(Some((ours, aliases))) => {
+                    attachment.ours = ours;
+                    attachment.aliases = aliases;
+                }
                 Some(None) => listing.notes.push(format!(
                     "container {} could not be inspected and is left as it is",
                     container.name
@@ -262,6 +270,7 @@ pub(super) fn attachment(there: &EndpointSettings) -> Attachment {
         gateway: address(&there.gateway),
         gateway_v6: address(&there.ipv6_gateway),
         ours: false,
+        aliases: Vec::new(),
     }
 }
 

@@ -73,6 +73,15 @@ pub(super) fn marked(there: &ContainerInspectResponse, network: &Network) -> boo
     options.map(String::as_str) == Some(network.name.as_str())
 }
 
+/// The names that other containers find it by on `network`, without the short id that Docker adds.
+pub(super) fn aliases(there: &ContainerInspectResponse, network: &Network) -> Vec<String> {
+    let networks = there.network_settings.as_ref().and_then(|s| s.networks.as_ref());
+    let endpoint = networks.and_then(|n| n.get(network.docker_network.as_str()));
+    let id = there.id.as_deref().unwrap_or_default();
+    let names = endpoint.and_then(|e| e.aliases.as_ref()).into_iter().flatten();
+    names.filter(|name| !(name.len() == 12 && id.starts_with(name.as_str()))).take(64).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,6 +29,7 @@ fn the_default_network() -> Result {
         resolv-file=/etc/resolv.conf
         dns-loop-detect
         cache-size=1000
+        host-record=host.hybrid.internal,gateway.hybrid.internal,host,gateway,10.0.1.1
         local=/1.0.10.in-addr.arpa/
 
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
@@ -51,7 +52,7 @@ fn the_default_network() -> Result {
         dhcp-option=tag:!sole,option:dns-server
         dhcp-option=tag:!sole,option:domain-name
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-bd4829e2.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-bccfc660.pid
     "#);
     Ok(())
 }
@@ -79,6 +80,7 @@ fn both_families_and_jumbo_frames() -> Result {
         resolv-file=/etc/resolv.conf
         dns-loop-detect
         cache-size=1000
+        host-record=host.hybrid.internal,gateway.hybrid.internal,host,gateway,10.0.8.1,fd00:1::1
         local=/8.0.10.in-addr.arpa/
         local=/9.0.10.in-addr.arpa/
         local=/10.0.10.in-addr.arpa/
@@ -113,7 +115,7 @@ fn both_families_and_jumbo_frames() -> Result {
         enable-ra
         ra-param=hybr0,mtu:9000,low,60,1800
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-8bfc23bb.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-6cb85c24.pid
     "#);
     Ok(())
 }
@@ -142,6 +144,8 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         resolv-file=/etc/resolv.conf
         dns-loop-detect
         cache-size=1000
+        host-record=host.hybrid.internal,host,192.168.7.9
+        host-record=gateway.hybrid.internal,gateway,192.168.7.1
 
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
@@ -162,7 +166,7 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         dhcp-option=tag:!sole,option:dns-server
         dhcp-option=tag:!sole,option:domain-name
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-65e09f95.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-81f255a3.pid
     "#);
     Ok(())
 }

@@ -1,0 +1,343 @@
+#!/bin/bash
+# A domain's life on a network of ours: its address from definition to end.
+# shellcheck source=SCRIPTDIR/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+test_metadata_on_a_bridge_nic() {
+	container web
+	vm db --meta 'ip="10.0.1.200" hostname="db" aliases="pg"'
+	booted db
+	same "$ADDRESS" 10.0.1.200
+	same "$(lease db .owner)" "$(uuid db)" owner
+	guest 10.0.1.200 ip address show eth0 | grep -q 'inet 10.0.1.200/24 '
+	# Its only NIC is ours: route and resolver come with the address.
+	guest 10.0.1.200 ip route | grep -q '^default via 10.0.1.1 '
+	guest 10.0.1.200 cat /etc/resolv.conf | grep -q '^nameserver 10.0.1.1$'
+	both_ways 10.0.1.200 db web
+}
+
+test_metadata_on_a_network_nic() {
+	container web
+	vm api --network hybrid-net --meta 'ip="10.0.1.17" hostname="api"'
+	booted api
+	same "$ADDRESS" 10.0.1.17
+	both_ways 10.0.1.17 api web
+}
+
+test_no_metadata_gets_a_dynamic_address() {
+	vm_paused plain --no-meta
+	vm_paused plainer --no-meta --network hybrid-net
+	local name
+	for name in plain plainer; do
+		address "$name" | grep -qE '^10\.0\.1\.(12[89]|1[3-9][0-9]|2[0-4][0-9]|25[0-4])$'
+		same "$(lease "$name" .fixed)" false
+	done
+	no_address_twice hybrid
+}
+
+test_rewrite_and_its_way_back() {
+	foreign_bridge lan
+	hybrid-lab-domain two --no-meta --bridge t-lan >"$T/before.xml"
+	hybrid-hook rewrite --ip 10.0.1.33 --hostname two <"$T/before.xml" >"$T/after.xml"
+	hybrid-hook rewrite --ip 10.0.1.33 --hostname two <"$T/after.xml" >"$T/twice.xml"
+	cmp "$T/twice.xml" "$T/after.xml"
+	hybrid-hook rewrite --remove <"$T/after.xml" | cmp - "$T/before.xml"
+	virsh -q define "$T/after.xml" >/dev/null
+	virsh -q start two
+	booted two
+	same "$ADDRESS" 10.0.1.33
+	# It has a NIC that is not ours: from us it gets neither route nor resolver.
+	not guest 10.0.1.33 ip route show default
+	not guest 10.0.1.33 cat /etc/resolv.conf
+	# libvirt's own form of it can be taken back as well.
+	gone two
+	virsh -q define "$T/before.xml" >/dev/null
+	virsh dumpxml --inactive two >"$T/before.xml"
+	hybrid-hook rewrite <"$T/before.xml" >"$T/after.xml"
+	not cmp -s "$T/before.xml" "$T/after.xml"
+	hybrid-hook rewrite --remove <"$T/after.xml" | cmp - "$T/before.xml"
+}
+
+test_ten_starts_keep_the_address() {
+	local address generation turn
+	vm_paused first --no-meta
+	vm_paused second --no-meta --network hybrid-net
+	address=$(address first) generation=$(lease first .generation)
+	for turn in {1..10}; do
+		virsh -q destroy first
+		has_state first idle
+		# Whoever comes meanwhile gets another one.
+		vm_paused "other$turn" --no-meta
+		virsh -q start --paused first
+		same "$(address first)" "$address" "after start $turn"
+	done
+	same "$(lease first .generation)" "$generation" generation
+	no_address_twice hybrid
+	address=$(address second)
+	virsh -q shutdown second 2>/dev/null || true
+	virsh -q destroy second
+	virsh -q start second
+	booted second
+	same "$ADDRESS" "$address"
+}
+
+test_managed_save_and_restore() {
+	local name address
+	container web
+	vm saved --no-meta
+	vm stored --network hybrid-net --meta 'hostname="stored"'
+	for name in saved stored; do booted "$name"; done
+	address=$(address saved)
+	virsh -q managedsave saved >/dev/null
+	virsh -q managedsave stored >/dev/null
+	has_state saved idle
+	vm_paused other --no-meta
+	vm_paused another --no-meta --network hybrid-net
+	for name in saved stored; do
+		address=$(lease "$name" .address)
+		virsh -q start "$name" >/dev/null
+		same "$(address "$name")" "$address" "$name"
+		eventually 20 serves "$address" "$name"
+		both_ways "$address" "$name" web
+	done
+	no_address_twice hybrid
+	# It is the same guest, not one that booted again.
+	same "$(grep -c 'eth0 has' /var/log/hybrid-lab/saved.console)" 1
+}
+
+test_libvirtd_restart_kills_no_vm() {
+	local before
+	foreign_bridge lan
+	vm ours --no-meta
+	vm_paused linked --network hybrid-net
+	vm_paused theirs --no-meta --bridge t-lan
+	booted ours
+	before=$(pgrep -f 'qemu-system.*guest=' | sort)
+	systemctl restart libvirtd
+	eventually 20 virsh -q list
+	same "$(pgrep -f 'qemu-system.*guest=' | sort)" "$before" "qemu processes"
+	always 2 serves "$ADDRESS" ours
+	has_state ours active
+	has_state linked active
+	vm_paused later --no-meta
+	no_address_twice hybrid
+	# Its end is still heard.
+	virsh -q destroy ours
+	has_state ours idle
+}
+
+test_destroy_and_undefine_frees() {
+	vm_paused short --meta 'ip="10.0.1.40"'
+	virsh -q destroy short
+	has_state short idle
+	virsh -q undefine short
+	eventually 5 no_lease short
+	# An undefine while it runs frees nothing before its end.
+	vm_paused longer --no-meta
+	virsh -q undefine longer
+	sleep 1
+	has_state longer active
+	virsh -q destroy longer
+	eventually 5 no_lease longer
+}
+
+test_a_transient_domain() {
+	hybrid-lab-domain passing --meta 'ip="10.0.1.41"' >"$T/x.xml"
+	virsh -q create "$T/x.xml" >/dev/null
+	booted passing
+	same "$ADDRESS" 10.0.1.41
+	virsh -q destroy passing
+	eventually 5 no_lease passing
+}
+
+test_an_address_moves_to_a_new_mac_at_its_first_boot() {
+	vm old --meta 'ip="10.0.1.200"'
+	booted old
+	gone old
+	eventually 5 no_lease old
+	vm new --meta 'ip="10.0.1.200"'
+	booted new
+	same "$ADDRESS" 10.0.1.200
+}
+
+test_an_address_moves_when_nobody_heard_that_its_vm_went() {
+	vm old --meta 'ip="10.0.1.200"'
+	booted old
+	# Nothing of ours runs while the domain is destroyed and undefined.
+	systemctl stop hybrid-hook
+	gone old
+	define new --meta 'ip="10.0.1.200"'
+	start_refused new 10.0.1.200 '"old"' 'hybrid-hook gc'
+	hybrid-hook gc
+	no_lease old
+	virsh -q start new
+	booted new
+	same "$ADDRESS" 10.0.1.200
+	systemctl start hybrid-hook
+}
+
+test_a_fixed_address_beats_an_idle_dynamic_one() {
+	local address
+	vm dynamic --no-meta
+	booted dynamic
+	address=$ADDRESS
+	define wants --meta "ip=\"$address\""
+	start_refused wants "$address" '"dynamic"'
+	virsh -q destroy dynamic
+	virsh -q start wants
+	booted wants
+	same "$ADDRESS" "$address"
+	virsh -q start --paused dynamic
+	not same "$(address dynamic)" "$address"
+	no_address_twice hybrid
+}
+
+test_one_mac_in_two_domains() {
+	local address
+	vm_paused one --no-meta --mac 52:54:00:00:00:77
+	address=$(address one)
+	define two --no-meta --mac 52:54:00:00:00:77
+	start_refused two 52:54:00:00:00:77 '"one"'
+	has_state one active
+	virsh -q destroy one
+	virsh -q start --paused two
+	same "$(address two)" "$address"
+	same "$(lease two .generation)" 2 generation
+}
+
+test_twenty_at_once_get_twenty_addresses() {
+	local n pids=() taken
+	for n in {1..20}; do
+		if [ $((n % 2)) = 0 ]; then
+			define "many$n" --no-meta --memory 80
+		else
+			define "many$n" --network hybrid-net --memory 80
+		fi
+	done
+	for n in {1..20}; do
+		virsh -q start "many$n" &
+		pids+=($!)
+	done
+	for n in "${pids[@]}"; do wait "$n"; done
+	same "$(leases | jq '[.[] | select(.state == "active") | .address] | unique | length')" 20 addresses
+	for n in {1..20}; do booted "many$n"; done
+	# Nobody's neighbour has the same one.
+	taken=$(for n in {1..20}; do guest "$(address "many$n")" ip -o -4 address show eth0 | awk '{ print $4 }'; done)
+	same "$(sort -u <<<"$taken" | wc -l)" 20 "addresses in guests"
+}
+
+test_an_address_of_a_live_stranger_is_not_given_out() {
+	local next mac
+	vm_paused probe --no-meta
+	next=$(address probe)
+	gone probe
+	eventually 5 no_lease probe
+	stranger host hybr0 "$next/24"
+	vm_paused dynamic --no-meta
+	not same "$(address dynamic)" "$next"
+	vm_paused linked --network hybrid-net
+	not same "$(address linked)" "$next"
+	no_address_twice hybrid
+	# One that is asked for is refused, and its user named.
+	mac=$(ip -n t-host -j link show eth0 | jq -r '.[0].address')
+	define wants --meta "ip=\"$next\""
+	start_refused wants "$next" "$mac"
+	define linked2 --network hybrid-net --meta "ip=\"$next\""
+	start_refused linked2 "$next" "$mac"
+	# When it has left, the address can be had.
+	ip netns delete t-host
+	virsh -q start --paused wants
+	same "$(address wants)" "$next"
+}
+
+test_attach_and_detach_a_running_domain() {
+	local before
+	container web
+	foreign_bridge lan
+	define plug --no-meta --bridge t-lan
+	before=$(virsh dumpxml --inactive plug)
+	virsh -q start plug
+	eventually 60 grep -q 'lab guest\|udhcpc' /var/log/hybrid-lab/plug.console
+	hybrid-hook attach plug --ip 10.0.1.55 --hostname plug
+	booted plug
+	same "$ADDRESS" 10.0.1.55
+	both_ways 10.0.1.55 plug web
+	# Again is nothing new.
+	hybrid-hook attach plug --ip 10.0.1.55 --hostname plug | grep -q 'nothing was changed'
+	same "$(virsh -q domiflist plug | grep -c hybr0)" 1 "NICs on hybr0"
+	hybrid-hook detach plug
+	eventually 10 eval '! virsh -q domiflist plug | grep -q hybr0'
+	not has_state plug active
+	same "$(virsh dumpxml --inactive plug)" "$before" "the definition"
+	same "$(virsh domstate plug | head -n 1)" running
+	hybrid-hook detach plug | grep -q 'nothing was changed'
+}
+
+test_attach_a_domain_that_is_off() {
+	local before
+	foreign_bridge lan
+	define off --no-meta --bridge t-lan
+	before=$(virsh dumpxml --inactive off)
+	hybrid-hook attach off --ip 10.0.1.56
+	no_lease off
+	virsh -q start --paused off
+	same "$(address off)" 10.0.1.56
+	virsh -q destroy off
+	hybrid-hook detach off
+	same "$(virsh dumpxml --inactive off)" "$before" "the definition"
+}
+
+test_a_nic_hotplugged_by_virsh() {
+	foreign_bridge lan
+	vm_paused hot --no-meta --bridge t-lan
+	# A libvirt network tells us of it by its port; a bare bridge can't.
+	virsh -q attach-interface hot network hybrid-net --mac 52:54:00:00:00:99 --model virtio --live
+	eventually 5 has_state hot active
+	virsh -q detach-interface hot network --mac 52:54:00:00:00:99 --live
+	eventually 10 not has_state hot active
+}
+
+test_metadata_that_can_not_be_served() {
+	foreign_bridge lan
+	vm_paused holder --meta 'ip="10.0.1.50"'
+	define outside --meta 'ip="10.0.2.5"'
+	start_refused outside 10.0.2.5 10.0.1.0/24
+	define gateway --meta 'ip="10.0.1.1"'
+	start_refused gateway 10.0.1.1 gateway
+	define broadcast --meta 'ip="10.0.1.255"'
+	start_refused broadcast 10.0.1.255 broadcast
+	define zero --meta 'ip="10.0.1.0"'
+	start_refused zero 10.0.1.0
+	define pool --meta 'ip="10.0.1.70"'
+	start_refused pool 10.0.1.70 10.0.1.64/26
+	define six --meta 'ip="fd00::1"'
+	start_refused six fd00::1
+	define word --meta 'ip="ten"'
+	start_refused word ten
+	define held --meta 'ip="10.0.1.50"'
+	start_refused held 10.0.1.50 '"holder"'
+	define nowhere --bridge t-lan --meta 'ip="10.0.1.51"'
+	start_refused nowhere 'hybrid-hook attach'
+	define unknown --meta-network elsewhere
+	start_refused unknown elsewhere 'network list'
+	define typo --meta 'adress="10.0.1.52"'
+	start_refused typo adress
+	define stray --meta 'mac="52:54:00:00:00:01"'
+	start_refused stray 52:54:00:00:00:01
+	# None of it left anything behind, and nobody else is harmed.
+	same "$(leases | jq length)" 1 leases
+	vm_paused theirs --no-meta --bridge t-lan
+	running theirs
+}
+
+test_a_network_that_is_down() {
+	hybrid-hook network create other --subnet 10.66.0.0/24
+	define waits --bridge hyb-other --meta-network other
+	hybrid-hook network down other
+	start_refused waits other 'hybrid-hook network up'
+	hybrid-hook network up other
+	virsh -q start --paused waits
+	address waits other
+}
+
+suite "$@"

@@ -51,11 +51,13 @@ suite_end_jobs() {
 }
 
 suite_run() { # PREFIX PATTERN
-	local test name began code failed=0 phased=''
+	local test tests name began code failed=0 phased=''
 	mkdir -p "$SUITE_STATE"
 	! declare -F phases >/dev/null || phased=1
 	[ -n "$phased" ] || clean
-	for test in $(declare -F | awk -v p="^$1_" '$3 ~ p { print $3 }'); do
+	# In the order of the file: the tests of a phase may build on each other.
+	mapfile -t tests < <(grep -oE "^$1_[a-z0-9_]+" "$SUITE_FILE")
+	for test in "${tests[@]}"; do
 		name=${test#"$1"_}
 		[ -z "$2" ] || [[ "$SUITE $name" =~ $2 ]] || continue
 		[ "$1" = test ] || name=$1_$name

@@ -58,6 +58,18 @@ impl Lock {
         }
     }
 
+    /// The process that holds the lock now, by the kernel's list (proc_locks(5)): anybody may ask, nothing
+    /// is opened and nothing is taken.
+    #[must_use]
+    pub fn holder(path: &Path) -> Option<u32> {
+        let meta = std::fs::metadata(path).ok()?;
+        let device = meta.dev();
+        let file =
+            format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), meta.ino());
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        holder_in(&locks, &file)
+    }
+
     fn open(path: &Path) -> Result<File> {
         let mut options = OpenOptions::new();
         // Who can open it can hold it: only its owner.
@@ -95,9 +107,41 @@ impl Drop for Lock {
     }
 }
 
+/// Who holds the file in the kernel's list; `->` marks one who only waits.
+fn holder_in(locks: &str, file: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, on, ..] = words.as_slice() else { return None };
+        (*on == file).then(|| pid.parse().ok()).flatten()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernels_list_tells_who_holds_and_not_who_waits() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 321 00:17:55 0 EOF\n\
+                     1: -> FLOCK  ADVISORY  WRITE 999 00:17:66 0 EOF\n\
+                     2: POSIX  ADVISORY  WRITE 7 00:17:77 0 EOF\n";
+        assert_eq!(holder_in(locks, "00:17:55"), Some(321));
+        assert_eq!(holder_in(locks, "00:17:66"), None);
+        assert_eq!(holder_in(locks, "00:17:77"), None);
+    }
+
+    #[test]
+    fn a_lock_that_is_held_has_its_holder() -> Result<()> {
+        let folder = folder()?;
+        let path = folder.path().join("lock");
+        assert_eq!(Lock::holder(&path), None);
+        let held = Lock::try_take(&path)?;
+        // An overlay's files have another device in the kernel's list: then nobody is named.
+        assert!(Lock::holder(&path).is_none_or(|pid| pid == std::process::id()));
+        drop(held);
+        assert_eq!(Lock::holder(&path), None);
+        Ok(())
+    }
 
     fn folder() -> Result<tempfile::TempDir> {
         tempfile::tempdir().map_err(|e| Fault::failed("no folder").because(e))

@@ -9,6 +9,7 @@
 //! Reading needs no right; changing needs `CAP_NET_ADMIN`.
 
 mod decode;
+mod deviation;
 mod ensure;
 mod netlink;
 mod plan;
@@ -18,11 +19,12 @@ mod route;
 mod veth;
 
 pub use decode::{Address, Counters, Peer, PortKind, PortState};
+pub use deviation::{Deviation, deviations};
 pub use ensure::{ensure, remove, take_over};
 pub use port::{PortBrief, enslave, pin, port, put_back};
 pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, read};
 pub use route::{Route, routes, taken, uplinks};
-pub use veth::{HostVeth, host_veth_of, host_veths_of};
+pub use veth::{HostVeth, host_veth_of, host_veths_of, inside_macs};
 
 pub(super) use netlink::talk;
 

@@ -24,6 +24,10 @@ pub struct BridgeState {
     pub up: bool,
     /// Whether a port of it carries frames.
     pub carrier: bool,
+    /// Whether it runs the spanning tree protocol.
+    pub stp: bool,
+    /// How long a new port waits before it carries frames, in hundredths of a second.
+    pub forward_delay: u32,
     /// Its alias; ours begins with [`ALIAS_PREFIX`].
     pub alias: Option<String>,
     /// Its addresses of both families, link-local ones included.
@@ -184,6 +188,8 @@ fn assemble(
         mtu: device.mtu,
         up: device.up,
         carrier: device.carrier,
+        stp: device.stp,
+        forward_delay: device.forward_delay,
         addresses: addresses.iter().filter(|(i, _)| *i == device.index).map(|(_, a)| *a).collect(),
         fdb: fdb_of(device.index),
         alias: device.alias,

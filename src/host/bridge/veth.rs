@@ -5,6 +5,8 @@
 //! Linux 4.20) lists what is inside. So no thread of ours ever enters a container's namespace, and
 //! nothing is read below its `/proc/PID/root`, which the container could shape.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::StreamExt;
 use rtnetlink::packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -13,6 +15,7 @@ use rustix::io::Errno;
 
 use super::decode::Device;
 use super::netlink::{Netlink, fault, is, talk};
+use super::read::Port;
 use crate::deadline::Deadline;
 use crate::model::{InterfaceName, MacAddress, Result};
 
@@ -48,6 +51,32 @@ pub fn host_veths_of(pid: u32, deadline: Deadline) -> Result<Vec<HostVeth>> {
 /// As [`host_veths_of`].
 pub fn host_veth_of(pid: u32, mac: MacAddress, deadline: Deadline) -> Result<Option<InterfaceName>> {
     Ok(host_veths_of(pid, deadline)?.into_iter().find(|v| v.mac == mac).map(|v| v.name))
+}
+
+/// For each port that is a veth: the Ethernet address of its other end, wherever that is. Docker is not
+/// asked. Needs `CAP_NET_ADMIN`; ports whose other end can't be seen are left out.
+///
+/// # Errors
+/// `Failed` for the deadline.
+pub fn inside_macs(ports: &[Port], deadline: Deadline) -> Result<BTreeMap<String, MacAddress>> {
+    let namespaces: BTreeSet<Option<i32>> = ports.iter().filter_map(|p| Some(p.peer?.netns)).collect();
+    if namespaces.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    talk(deadline, async |netlink| {
+        let mut found = BTreeMap::new();
+        for namespace in namespaces {
+            // One that ended since is no reason to say nothing of the others.
+            let Ok(there) = netlink.devices(namespace).await else { continue };
+            found.extend(ports.iter().filter_map(|port| {
+                let peer = port.peer.filter(|p| p.netns == namespace)?;
+                let inner = there.iter().find(|d| d.index == peer.index)?;
+                let back = inner.peer.is_some_and(|p| p.index == port.index);
+                back.then_some((port.name.clone(), inner.mac?))
+            }));
+        }
+        Ok(found)
+    })
 }
 
 fn pairs(here: &[Device], there: &[Device], id: i32) -> Vec<HostVeth> {

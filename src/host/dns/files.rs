@@ -297,12 +297,13 @@ pub fn remove_lease(network: &Network, places: &Places, mac: MacAddress) -> Resu
     Ok(written.max(put_hosts(&own, &name, "")?))
 }
 
-/// Makes the guests' files those of `leases`, no more and no less.
-///
-/// # Errors
-/// A file that can't be written or removed, or the folder not yet made by [`write_static`].
-pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result<Written> {
-    let own = Folder::of(network, places);
+/// The guests' files as they should be: file names and texts.
+struct Rendering {
+    reservations: HashMap<String, String>,
+    names_of: HashMap<String, String>,
+}
+
+fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
     let taking_over: HashSet<MacAddress> =
         leases.iter().filter(|l| l.handover.is_some()).filter_map(|l| l.mac).collect();
     let mut reservations = HashMap::new();
@@ -319,6 +320,42 @@ pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result
         }
         names_of.insert(file_name(mac), hosts(network, &lease));
     }
+    Rendering { reservations, names_of }
+}
+
+/// Which of a network's files are not as they should be: as [`write_static`] and [`write_all`] would
+/// write them. Changes nothing.
+///
+/// # Errors
+/// A file that can't be read.
+pub fn stale(network: &Network, places: &Places, leases: &[Lease]) -> Result<Vec<PathBuf>> {
+    let own = Folder::of(network, places);
+    let Rendering { reservations, names_of } = rendering(network, leases);
+    let mut wanted: HashMap<PathBuf, String> = HashMap::new();
+    wanted.extend(reservations.into_iter().map(|(name, text)| (own.reservations().join(name), text)));
+    let named = names_of.into_iter().filter(|(_, text)| !text.is_empty());
+    wanted.extend(named.map(|(name, text)| (own.hosts().join(name), text)));
+    wanted.extend(config(network, own.path(), &resolvers()).map(|text| (own.config(), text)));
+    let mut stale = Vec::new();
+    for folder in [own.reservations(), own.hosts()] {
+        stale.extend(names(&folder)?.into_iter().map(|n| folder.join(n)).filter(|p| !wanted.contains_key(p)));
+    }
+    for (path, text) in wanted {
+        if read(&path)?.as_deref() != Some(text.as_str()) {
+            stale.push(path);
+        }
+    }
+    stale.sort();
+    Ok(stale)
+}
+
+/// Makes the guests' files those of `leases`, no more and no less.
+///
+/// # Errors
+/// A file that can't be written or removed, or the folder not yet made by [`write_static`].
+pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result<Written> {
+    let own = Folder::of(network, places);
+    let Rendering { reservations, names_of } = rendering(network, leases);
     let mut written = Written::Unchanged;
     // Strays first: an address is free before its new holder's line is read.
     for name in names(&own.reservations())? {

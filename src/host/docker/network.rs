@@ -137,6 +137,15 @@ impl Docker {
         }
     }
 
+    /// In what a Docker network is not as `network` says, each as `WHAT is X, not Y`; empty when it is equal.
+    ///
+    /// # Errors
+    /// Refused: it is somebody else's. Else as [`Docker::ensure_network`]: what this Docker can't do.
+    pub fn differences(&self, network: &Network, there: &DockerNetwork) -> Result<Vec<String>> {
+        check_ours(network, there)?;
+        Ok(Spec::of(network, self.version.api)?.differences(there))
+    }
+
     /// Removes the network's Docker network, if it is there and ours. With `force` its guests are disconnected
     /// first. A stopped container that we had connected is let go as well: it could not start without the network.
     /// The bridge stays: it was there before Docker's network.

@@ -11,7 +11,7 @@ mod ruleset;
 
 use serde_json::Value;
 
-pub use obstacles::{Obstacle, obstacles};
+pub use obstacles::{Obstacle, Stage, obstacles};
 pub use ruleset::{TABLE, ruleset};
 
 use super::Change;

@@ -14,10 +14,23 @@ use crate::model::{Family, Kind, Network, Result};
 /// Something that stops a network's guests, and what opens it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
+    /// Where on its way the packet is stopped.
+    pub stage: Stage,
+    /// Traffic among guests of one bridge is stopped, which br_netfilter alone makes possible.
+    pub among_guests: bool,
     /// What is stopped by what, in one line.
     pub what: String,
     /// The commands that open it, for root's shell, to be run in this order.
     pub commands: Vec<String>,
+}
+
+/// Where on its way a packet is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// On its way to the host itself: DHCP and DNS.
+    Input,
+    /// On its way through the host.
+    Forward,
 }
 
 /// What was read of the host.
@@ -77,6 +90,9 @@ fn tables(deadline: Deadline) -> Result<BTreeMap<(String, String), Listed>> {
     }
 }
 
+/// The way that exists only while br_netfilter is on.
+const AMONG_GUESTS: &str = "traffic among guests (br_netfilter is on)";
+
 /// A way that guests' packets take, and what it is called.
 struct Way<'a> {
     name: &'static str,
@@ -122,7 +138,7 @@ fn ways_through<'a>(network: &'a Network, family: &Family, bridged: bool) -> Vec
     }
     if bridged {
         ways.push(Way {
-            name: "traffic among guests (br_netfilter is on)",
+            name: AMONG_GUESTS,
             packet: packet(bridge, bridge, false),
         });
     }
@@ -200,7 +216,12 @@ fn of_iptables(
             ]
         };
         let by = if ufw { "ufw" } else { program };
-        found.push(Obstacle { what: sentence(network, &shut, by, "INPUT"), commands });
+        found.push(Obstacle {
+            stage: Stage::Input,
+            among_guests: false,
+            what: sentence(network, &shut, by, "INPUT"),
+            commands,
+        });
     }
     let shut = stopped(chains, "FORWARD", through);
     if !shut.is_empty() {
@@ -217,7 +238,12 @@ fn of_iptables(
             ]
         };
         let by = if ufw { "ufw" } else { program };
-        found.push(Obstacle { what: sentence(network, &shut, by, "FORWARD"), commands });
+        found.push(Obstacle {
+            stage: Stage::Forward,
+            among_guests: shut.contains(&AMONG_GUESTS),
+            what: sentence(network, &shut, by, "FORWARD"),
+            commands,
+        });
     }
     found
 }
@@ -228,8 +254,12 @@ fn of_nftables(network: &Network, path: [&String; 3], hook: &str, shut: &[&str])
         return None;
     }
     let bridge = &network.bridge;
+    let stage = if hook == "input" { Stage::Input } else { Stage::Forward };
+    let among_guests = shut.contains(&AMONG_GUESTS);
     if table == "firewalld" {
         return Some(Obstacle {
+            stage,
+            among_guests,
             what: sentence(network, shut, "firewalld", chain),
             commands: vec![
                 format!("firewall-cmd --permanent --zone=trusted --change-interface={bridge}"),
@@ -254,7 +284,7 @@ fn of_nftables(network: &Network, path: [&String; 3], hook: &str, shut: &[&str])
         ]
     };
     let by = format!("nftables table {family} {table:?}");
-    Some(Obstacle { what: sentence(network, shut, &by, chain), commands })
+    Some(Obstacle { stage, among_guests, what: sentence(network, shut, &by, chain), commands })
 }
 
 fn sentence(network: &Network, shut: &[&str], by: &str, chain: &str) -> String {

@@ -1,0 +1,48 @@
+# frozen_string_literal: true
+
+require_relative '../domain'
+require_relative '../known'
+require_relative '../nic'
+require_relative '../refusal'
+require_relative '../report'
+
+module VagrantPlugins
+  module Hybrid
+    module Action
+      # Around ResumeDomain: a machine whose memory was kept goes on with the NICs that it has.
+      # Changes of the Vagrantfile wait for its next cold start, and that is said.
+      class TellPending
+        def initialize(app, _env)
+          @app = app
+        end
+
+        def call(env)
+          machine = env[:machine]
+          domain = Domain.of(machine)
+          known = domain ? Known.macs(machine, domain) : []
+          return @app.call(env) unless machine.config.hybrid.any? || !known.empty?
+
+          tell(env, domain, known) if domain
+          start(env)
+        end
+
+        private
+
+        def tell(env, domain, known)
+          nics = Nic.all(env[:machine], domain.entries)
+          env[:ui].warn(Hybrid.t('actions.pending')) if domain.change(nics, known).any?
+        rescue Errors::NotReady => e
+          # It ran there before, and what it runs on may still be there.
+          env[:ui].warn(e.message)
+        end
+
+        def start(env)
+          @app.call(env)
+        rescue ::Libvirt::Error, ProviderLibvirt::Errors::VagrantLibvirtError => e
+          refusal = Refusal.in(e.message)
+          raise refusal ? refusal.error(env[:machine]) : e
+        end
+      end
+    end
+  end
+end

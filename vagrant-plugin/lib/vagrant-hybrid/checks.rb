@@ -1,0 +1,119 @@
+# frozen_string_literal: true
+
+require 'ipaddr'
+
+module VagrantPlugins
+  module Hybrid
+    # What a value of the Vagrantfile must look like. Each check returns nil, or why not.
+    #
+    # The rules are hybrid-hook's own (docs/reference says them); they are repeated here only so
+    # that `vagrant validate` can tell before anything is created. The hook checks again.
+    module Checks
+      LABEL_LENGTH = 63
+      NETWORK_LENGTH = 32
+      SELECTOR_LENGTH = 1024
+
+      class << self
+        # @return [String, nil] why +text+ is no network name
+        def network(text)
+          string(text) || word(text, NETWORK_LENGTH)
+        end
+
+        # @return [String, nil] why +text+ is no DNS label
+        def label(text)
+          string(text) || word(text, LABEL_LENGTH)
+        end
+
+        # @return [String, nil] why +text+ is no host's address
+        def address(text)
+          string(text) || unless ip(text)
+                            text.include?('/') ? Hybrid.t('checks.prefix') : Hybrid.t('checks.address')
+                          end
+        end
+
+        # @return [String, nil] why +text+ is no MAC address of one interface
+        def mac(text)
+          string(text) || begin
+            digits = mac_digits(text)
+            if digits.nil?
+              Hybrid.t('checks.mac')
+            elsif digits[0, 2].hex.odd? || digits.delete('0').empty?
+              Hybrid.t('checks.group_mac')
+            end
+          end
+        end
+
+        # @return [String, nil] why +text+ selects no containers
+        def selector(text)
+          string(text) || begin
+            # What XML can't carry, a label can't be selected by.
+            if text.length > SELECTOR_LENGTH || text.match?(/[^\s\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/)
+              Hybrid.t('checks.selector_text')
+            elsif text.split.flat_map { |all| all.split(',', -1) }.any? { |term| !term?(term) }
+              Hybrid.t('checks.selector')
+            end
+          end
+        end
+
+        # @return [IPAddr, nil] a single address, never a subnet
+        def ip(text)
+          IPAddr.new(text) if text.match?(/\A[0-9a-fA-F:.]+\z/)
+        rescue IPAddr::Error
+          nil
+        end
+
+        # @return [String, nil] the twelve digits of a MAC
+        def mac_digits(text)
+          text.match?(/\A(\h{2}[:-]){5}\h{2}\z|\A\h{12}\z/) ? text.delete(':-').downcase : nil
+        end
+
+        # The label that hybrid-hook would make of any name.
+        # @return [String, nil] nil where nothing is left of it
+        def to_label(text)
+          label = text.scrub('-').downcase.gsub(/[^a-z0-9]+/, '-').delete_prefix('-')
+          label = label[0, LABEL_LENGTH].delete_suffix('-')
+          label.empty? ? nil : label
+        end
+
+        # A value as a message shows it: on one line and not too long.
+        def show(value)
+          text = value.is_a?(String) ? value.scrub('?').inspect : value.inspect.scrub('?')
+          text.length > 80 ? "#{text[0, 79]}…" : text
+        end
+
+        private
+
+        def string(value)
+          if value.nil?
+            Hybrid.t('checks.nil')
+          elsif !value.is_a?(String)
+            Hybrid.t('checks.string', type: value.class)
+          elsif value.encoding != Encoding::BINARY && !value.valid_encoding?
+            Hybrid.t('checks.encoding')
+          elsif value.strip.empty?
+            Hybrid.t('checks.empty')
+          end
+        end
+
+        def word(text, longest)
+          if text.length > longest
+            Hybrid.t('checks.long', longest: longest)
+          elsif !text.match?(/\A[a-z0-9-]+\z/)
+            Hybrid.t('checks.characters')
+          elsif text.start_with?('-') || text.end_with?('-')
+            Hybrid.t('checks.ends')
+          end
+        end
+
+        def term?(term)
+          kind, rest = term.split('=', 2)
+          case kind
+          when 'label' then !rest.to_s.split('=', 2).first.to_s.empty?
+          when 'name' then !rest.to_s.empty?
+          else false
+          end
+        end
+      end
+    end
+  end
+end

@@ -1,0 +1,92 @@
+# frozen_string_literal: true
+
+require_relative 'wish'
+
+module VagrantPlugins
+  module Hybrid
+    # `config.hybrid` of a Vagrantfile.
+    class Config < Vagrant.plugin('2', :config)
+      # Set before what only this host can answer is asked in {#validate} (see {Action::AskHost}).
+      attr_writer :ask_host
+
+      def initialize
+        super
+        @calls = []
+        @wishes = []
+        @wrong = []
+        @ask_host = false
+      end
+
+      # Puts the machine on a network.
+      #
+      #     config.hybrid.network "hybrid", ip: "10.0.1.200", hostname: "db", aliases: ["pg"],
+      #                           groups: ["backend"], containers: "label=app=shop"
+      #
+      # It takes anything and complains in {#validate}: an exception here would be shown with a
+      # backtrace, and alone.
+      def network(*arguments, **options)
+        @calls << [arguments, options]
+      end
+
+      # @return [Array<Wish>] the networks, each once, in the order in which they were first named
+      attr_reader :wishes
+
+      # @return [Boolean] whether the machine wants to be on a network at all
+      def any?
+        !@wishes.empty?
+      end
+
+      # Vagrant merges from the outermost Vagrantfile to the innermost: of one option, the last wins.
+      def merge(other)
+        super.tap do |result|
+          result.instance_variable_set(:@calls, @calls + other.instance_variable_get(:@calls))
+        end
+      end
+
+      def finalize!
+        @wrong = []
+        networks = {}
+        @calls.each do |arguments, options|
+          name, *rest = arguments
+          # A hash in braces comes as an argument.
+          options = rest.shift.merge(options) if rest.first.is_a?(Hash)
+          @wrong << Hybrid.t('config.nameless') if arguments.empty?
+          @wrong << Hybrid.t('config.arguments', rest: Checks.show(rest.first)) unless rest.empty?
+          next if arguments.empty?
+
+          (networks[name] ||= {}).merge!(options.transform_keys { |key| key.to_s.to_sym })
+        end
+        @wishes = networks.map { |name, options| Wish.new(name, options) }
+      end
+
+      # @return [Hash{String => Array<String>}]
+      def validate(machine)
+        errors = _detected_errors + @wrong + @wishes.flat_map(&:problems)
+        errors += host_problems(machine) if errors.empty? && any?
+        { 'hybrid' => errors }
+      end
+
+      def to_s
+        'hybrid'
+      end
+
+      private
+
+      # Vagrant copies configs that it doesn't merge; a list must not be shared by the copies.
+      def initialize_copy(original)
+        super
+        @calls = @calls.dup
+      end
+
+      def host_problems(machine)
+        return [] unless machine.provider_name == :libvirt
+
+        require_relative 'neighbours'
+        require_relative 'host'
+        problems = Neighbours.problems(machine, @wishes)
+        problems += Host.problems(machine, @wishes) if @ask_host
+        problems
+      end
+    end
+  end
+end

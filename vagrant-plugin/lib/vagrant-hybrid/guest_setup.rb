@@ -1,0 +1,124 @@
+# frozen_string_literal: true
+
+require_relative 'domain'
+require_relative 'record'
+require_relative 'resolver_lines'
+
+module VagrantPlugins
+  module Hybrid
+    # Sets up the guest of a machine that has started: its NICs, by Vagrant's own guest
+    # capabilities, and the names of the zones.
+    class GuestSetup
+      include ProviderLibvirt::Util::NetworkUtil
+      include Vagrant::Util::ScopedHashOverride
+
+      def initialize(machine, reporter)
+        @machine = machine
+        @ui = reporter
+        @logger = Log4r::Logger.new('vagrant_hybrid::guest_setup')
+      end
+
+      # For a new machine, whose NICs vagrant-libvirt has set up.
+      def finish(nics)
+        return unless guest?
+
+        record = Record.new(@machine)
+        names(nics)
+        note(record, nics)
+      end
+
+      # For a machine that was there before: only what changed since the guest was last set up.
+      def run(nics)
+        return unless guest?
+
+        record = Record.new(@machine)
+        return if record.guest == wanted(nics)
+
+        if macs(record.guest) != macs(wanted(nics))
+          interfaces(nics)
+          record.macs = nics.map(&:mac)
+        end
+        names(nics)
+        note(record, nics)
+      end
+
+      private
+
+      # Without a box nobody knows how to reach the guest; vagrant-libvirt leaves it alone, too.
+      def guest?
+        !@machine.config.vm.box.nil?
+      end
+
+      def wanted(nics)
+        { 'macs' => nics.map(&:mac).sort, 'names' => ResolverLines.of(nics) }
+      end
+
+      def macs(guest)
+        guest.is_a?(Hash) ? guest['macs'] : nil
+      end
+
+      def note(record, nics)
+        record.guest = wanted(nics)
+        record.save
+      end
+
+      def names(nics)
+        lines = ResolverLines.of(nics)
+        if @machine.guest.capability?(:hybrid_resolver)
+          @machine.guest.capability(:hybrid_resolver, lines)
+        elsif !lines.empty?
+          @ui.warn(Hybrid.t('guest.no_resolver'))
+        end
+      end
+
+      def interfaces(nics)
+        unless @machine.guest.capability?(:configure_networks)
+          @ui.warn(Hybrid.t('guest.no_interfaces'))
+          return
+        end
+
+        nics.each { |nic| @machine.config.vm.network(:public_network, **nic.network_options) }
+        @ui.info(I18n.t('vagrant.actions.vm.network.configuring'))
+        @machine.guest.capability(:configure_networks, networks(nics))
+      end
+
+      # Every NIC but the first, which Vagrant itself comes by: the guest's capability writes all
+      # that it is told, and takes away what it is not told.
+      # @return [Array<Hash>] as vagrant-libvirt gives it to the capability
+      def networks(nics)
+        devices = @machine.guest.capability(:hybrid_interfaces)
+        order = @machine.guest.capability(:network_interfaces)
+        pairs(nics).drop(@machine.provider_config.mgmt_attach ? 1 : 0).filter_map do |options, mac|
+          index = mac && order.index(devices[mac])
+          network(options, index, mac) if index && options[:auto_config] != false
+        end
+      end
+
+      # Which NIC belongs to which network: ours by their MACs, the others by their order.
+      def pairs(nics)
+        ours = nics.map(&:mac)
+        others = slots.reject { |options| ours.include?(options[:mac].to_s.downcase) }
+        others.zip(Domain.of(@machine).macs - ours) + nics.map { |nic| [nic.network_options, nic.mac] }
+      end
+
+      # The networks of the Vagrantfile in the order of their NICs.
+      def slots
+        configured_networks({ machine: @machine }, @logger)
+          .reject { |options| options[:iface_type] == :forwarded_port }
+          .each_with_object([]) do |options, slots|
+            slot = options[:adapter] ? options[:adapter].to_i : slots.index(nil) || slots.size
+            slots[slot] = options
+          end.compact
+      end
+
+      def network(options, index, mac)
+        common = { interface: index, mac_address: mac,
+                   use_dhcp_assigned_default_route: options[:use_dhcp_assigned_default_route] }
+        return common.merge(type: :dhcp) unless options[:ip]
+
+        common.merge(type: IPAddr.new(options[:ip]).ipv6? ? :static6 : :static,
+                     **options.slice(:ip, :netmask, :gateway, :route))
+      end
+    end
+  end
+end

@@ -61,9 +61,9 @@ module VagrantPlugins
 
       # @return [Hash{String => Array<String>}]
       def validate(machine)
-        errors = _detected_errors + @wrong + @wishes.flat_map(&:problems)
-        errors += host_problems(machine) if errors.empty? && any?
-        { 'hybrid' => errors }
+        sound, unsound = @wishes.partition { |wish| wish.problems.empty? }
+        errors = _detected_errors + @wrong + unsound.flat_map(&:problems)
+        { 'hybrid' => errors + host_problems(machine, sound) }
       end
 
       def to_s
@@ -78,13 +78,14 @@ module VagrantPlugins
         @calls = @calls.dup
       end
 
-      def host_problems(machine)
-        return [] unless machine.provider_name == :libvirt
+      # What is wrong with wishes that are right in themselves.
+      def host_problems(machine, wishes)
+        return [] if wishes.empty? || machine.provider_name != :libvirt
 
         require_relative 'neighbours'
         require_relative 'host'
-        problems = Neighbours.problems(machine, @wishes)
-        problems += Host.problems(machine, @wishes) if @ask_host
+        problems = Neighbours.problems(machine, wishes)
+        problems += Host.problems(machine, wishes) if @ask_host
         problems
       end
     end

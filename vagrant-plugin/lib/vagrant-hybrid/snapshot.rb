@@ -54,7 +54,7 @@ module VagrantPlugins
 
       def initialize(data)
         format = data.fetch('format')
-        raise Unusable, Hybrid.t('host.format', network: data['network'], format: format) if format != FORMAT
+        raise Unusable, Hybrid.t('host.format', network: data['network'], version: format) if format != FORMAT
 
         @network = data.fetch('network')
         @up = data.fetch('up')

@@ -87,6 +87,7 @@ module VagrantPlugins
       def nearest(option)
         known = OPTIONS.map(&:to_s)
         DidYouMean::SpellChecker.new(dictionary: known).correct(option).first ||
+          known.find { |name| name.start_with?(option) || option.start_with?(name) } ||
           known.min_by { |name| DidYouMean::Levenshtein.distance(name, option[0, 40]) }
       end
 

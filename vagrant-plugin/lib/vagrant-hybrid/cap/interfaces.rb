@@ -13,7 +13,7 @@ module VagrantPlugins
         def self.hybrid_interfaces(machine)
           text = +''
           machine.communicate.execute(COMMAND) { |type, data| text << data if type == :stdout }
-          text.lines.to_h { |line| line.split }
+          text.lines.to_h(&:split)
         end
       end
     end

@@ -86,7 +86,8 @@ module VagrantPlugins
           elsif !network['up'] then Hybrid.t('status.down')
           elsif network['reachable'].nil? then Hybrid.t('status.idle')
           elsif !network['address'] then Hybrid.t('status.no_lease')
-          else Hybrid.t(network['reachable'] ? 'status.reachable' : 'status.unreachable')
+          else
+            Hybrid.t(network['reachable'] ? 'status.reachable' : 'status.unreachable')
           end
         end
 

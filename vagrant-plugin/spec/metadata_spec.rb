@@ -27,7 +27,7 @@ RSpec.describe VagrantPlugins::Hybrid::Metadata do
 
   [
     'label=a="><x/y=', "label=a='/><y/>", 'label=a=&amp;&lt;&#60;&nbsp;', 'label=a=]]><![CDATA[',
-    'label=a=<!--', 'label=a=%s%{x}\\', 'label=a=🐳é', "label=a\tname=b"
+    'label=a=<!--', 'label=a=%s$x\\', 'label=a=🐳é', "label=a\tname=b"
   ].each do |hostile|
     it "keeps #{hostile.inspect} a value" do
       wish = VagrantPlugins::Hybrid::Wish.new('hybrid', containers: hostile)

@@ -116,6 +116,9 @@ RSpec.describe VagrantPlugins::Hybrid::Config do
       'containers: "label=\u0000"' => 'control characters',
       'containers: "label=\uFFFE"' => 'control characters',
       'containers: "label=" + "x" * 2000' => 'longer than 1024',
+      'block: 3' => 'block 3 must be the number 2, 4, 8',
+      'block: "8"' => 'block "8" must be the number',
+      'block: nil' => 'block nil must be the number',
       'mac: "52:54:00"' => 'must be six bytes',
       'mac: "01:00:5e:00:00:01"' => 'is a group address',
       'mac: "00:00:00:00:00:00"' => 'is a group address or zero'

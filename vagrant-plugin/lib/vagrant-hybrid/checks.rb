@@ -12,6 +12,8 @@ module VagrantPlugins
       LABEL_LENGTH = 63
       NETWORK_LENGTH = 32
       SELECTOR_LENGTH = 1024
+      # A block is a subnet of its own, so that one route or rule can name it.
+      BLOCKS = [2, 4, 8, 16, 32, 64].freeze
 
       class << self
         # @return [String, nil] why +text+ is no network name
@@ -53,6 +55,11 @@ module VagrantPlugins
               Hybrid.t('checks.selector')
             end
           end
+        end
+
+        # @return [String, nil] why +number+ is no size of a block of addresses
+        def block(number)
+          Hybrid.t('checks.block', sizes: BLOCKS.join(', ')) unless BLOCKS.include?(number)
         end
 
         # @return [IPAddr, nil] a single address, never a subnet

@@ -24,6 +24,7 @@ module VagrantPlugins
 
         record = Record.new(@machine)
         names(nics)
+        tell_blocks([], blocks(nics))
         note(record, nics)
       end
 
@@ -39,6 +40,7 @@ module VagrantPlugins
           record.macs = nics.map(&:mac)
         end
         names(nics)
+        tell_blocks(record.guest&.fetch('blocks', nil), blocks(nics))
         note(record, nics)
       end
 
@@ -50,7 +52,7 @@ module VagrantPlugins
       end
 
       def wanted(nics)
-        { 'macs' => nics.map(&:mac).sort, 'names' => ResolverLines.of(nics) }
+        { 'macs' => nics.map(&:mac).sort, 'names' => ResolverLines.of(nics), 'blocks' => blocks(nics) }
       end
 
       def macs(guest)
@@ -69,6 +71,26 @@ module VagrantPlugins
         elsif !lines.empty?
           @ui.warn(Hybrid.t('guest.no_resolver'))
         end
+      end
+
+      # One line a NIC that has a block: "MAC SUBNET GATEWAY BLOCK".
+      # @return [Array<String>]
+      def blocks(nics)
+        @blocks ||= nics.filter_map do |nic|
+          next unless nic.attributes['block']
+
+          block = nic.block(@machine.id)
+          family = Snapshot.read(nic.network)&.families&.first
+          next "#{nic.mac} #{family.subnet}/#{family.subnet.prefix} #{family.gateway} #{block}" if block && family
+
+          @ui.warn(Hybrid.t('guest.no_block', network: nic.network))
+          nil
+        end
+      end
+
+      # What is done with a block is the guest's affair; it is told which it is.
+      def tell_blocks(before, lines)
+        @machine.guest.capability(:hybrid_blocks, lines) unless before.to_a == lines
       end
 
       def interfaces(nics)

@@ -44,6 +44,23 @@ module VagrantPlugins
         nil
       end
 
+      # The block of addresses that the machine has beside its own, as a subnet.
+      # @param uuid [String] the machine's domain
+      # @return [String, nil] such as "10.0.1.136/29"; nil where none is wanted or not all are there
+      def block(uuid)
+        size = attributes['block']&.to_i
+        return unless size
+
+        leases = Snapshot.read(network)&.leases || []
+        addresses = leases.select { |lease| lease['owner'] == uuid && lease['mac'] != mac }
+                          .map { |lease| IPAddr.new(lease['address']) }.sort
+        return if addresses.size != size
+
+        bits = addresses.first.ipv4? ? 32 : 128
+        subnet = addresses.first.mask(bits - Math.log2(size).to_i)
+        "#{subnet}/#{subnet.prefix}" if addresses == subnet.to_range.to_a
+      end
+
       # As vagrant-libvirt's `config.vm.network :public_network` wants it.
       # @return [Hash]
       def network_options

@@ -30,6 +30,11 @@ module VagrantPlugins
         Cap::Interfaces
       end
 
+      guest_capability(:linux, :hybrid_blocks) do
+        require_relative 'cap/blocks'
+        Cap::Blocks
+      end
+
       # What only this host can answer (is the network there?) is asked before something is
       # created or started, never where something is stopped or destroyed: that must work always.
       %i[machine_action_up machine_action_reload machine_action_config_validate].each do |action|

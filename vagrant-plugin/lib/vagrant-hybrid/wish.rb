@@ -8,7 +8,7 @@ module VagrantPlugins
     # One network that a machine wants to be on, with its options as the Vagrantfile has them.
     class Wish
       # Every option that there is, in the order in which the metadata has them.
-      OPTIONS = %i[mac ip hostname aliases groups containers].freeze
+      OPTIONS = %i[mac ip hostname aliases groups containers block].freeze
 
       attr_reader :name, :options
 
@@ -45,7 +45,8 @@ module VagrantPlugins
         hostname = options[:hostname] || (machine_hostname && Checks.to_label(machine_hostname[/\A[^.]*/]))
         {
           'name' => name, 'mac' => mac, 'ip' => ip&.to_s, 'hostname' => hostname,
-          'aliases' => list(:aliases), 'groups' => list(:groups), 'containers' => selector
+          'aliases' => list(:aliases), 'groups' => list(:groups), 'containers' => selector,
+          'block' => options[:block]&.to_s
         }.compact
       end
 
@@ -57,6 +58,7 @@ module VagrantPlugins
         when :ip then one(key, value, Checks.address(value))
         when :hostname then hostname_problem(value)
         when :aliases, :groups then list_problems(key, value) { |item| Checks.label(item) }
+        when :block then one(key, value, Checks.block(value))
         when :containers then list_problems(key, value) { |item| Checks.selector(item) }
         else Hybrid.t('config.unknown', option: Checks.show(key.to_s), near: nearest(key.to_s))
         end

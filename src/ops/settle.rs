@@ -2,8 +2,6 @@
 //! snapshot, containers beside VMs, garbage. The service does it when it is woken; without one, a
 //! detached child does it once.
 
-use std::collections::HashSet;
-
 use crate::deadline::Deadline;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
@@ -54,18 +52,22 @@ pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
     })
 }
 
-/// Which owners libvirt and Docker know now.
+/// Which owners libvirt and Docker know now. Asked side by side: one that hangs does not hold up the
+/// other's answer for long.
 #[must_use]
 pub fn known(deadline: Deadline) -> Known {
-    let domains = Libvirt::find().and_then(|l| l.domains(false, deadline));
-    let containers = Docker::connect(deadline).and_then(|d| d.containers(deadline));
+    let ask = deadline.at_most(super::ASK);
     let mut known = Known::default();
-    if let Ok(domains) = domains {
-        known.running = Some(domains.iter().filter(|d| d.running).map(|d| d.uuid.clone()).collect());
-        known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
-    }
-    known.containers =
-        containers.ok().map(|l| l.containers.into_iter().map(|c| c.id).collect::<HashSet<_>>());
+    std::thread::scope(|scope| {
+        let containers = scope.spawn(|| Docker::connect(ask).and_then(|d| d.containers(ask)));
+        if let Ok(domains) = Libvirt::find().and_then(|l| l.domains(false, ask)) {
+            known.running = Some(domains.iter().filter(|d| d.running).map(|d| d.uuid.clone()).collect());
+            known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
+        }
+        if let Ok(Ok(listing)) = containers.join() {
+            known.containers = Some(listing.containers.into_iter().map(|c| c.id).collect());
+        }
+    });
     known
 }
 

@@ -130,7 +130,7 @@ pub(super) fn raise(
     }
     if extent == Extent::Whole {
         let what = format!("Docker network {}", network.docker_network);
-        match Docker::connect(deadline) {
+        match Docker::connect(deadline.at_most(super::ASK)) {
             Ok(docker) => report.add(what, docker.ensure_network(network, deadline)),
             Err(fault) => report.later(what, fault),
         }
@@ -138,7 +138,7 @@ pub(super) fn raise(
             return report;
         }
         let what = format!("libvirt network {}", network.libvirt_network);
-        match Libvirt::find().and_then(|l| l.version(deadline).map(|_| l)) {
+        match libvirt(deadline) {
             Ok(libvirt) => report.add(what, libvirt.ensure_network(network, deadline)),
             Err(fault) => report.later(what, fault),
         }
@@ -151,12 +151,12 @@ pub(super) fn raise(
 pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) -> Report {
     let mut report = Report { lowered: true, ..Report::of(&network.name) };
     let what = format!("libvirt network {}", network.libvirt_network);
-    match Libvirt::find().and_then(|l| l.version(deadline).map(|_| l)) {
+    match libvirt(deadline) {
         Ok(libvirt) => report.add(what, libvirt.remove_network(network, true, deadline)),
         Err(fault) => report.later(what, fault),
     }
     let what = format!("Docker network {}", network.docker_network);
-    match Docker::connect(deadline) {
+    match Docker::connect(deadline.at_most(super::ASK)) {
         Ok(docker) => report.add(what, docker.remove_network(network, true, deadline)),
         Err(fault) => report.later(what, fault),
     }
@@ -165,6 +165,15 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
     report.add("forwarding", restore_forwarding(context, network, deadline));
     report.add(format!("bridge {}", network.bridge), bridge::remove(network, deadline));
     report
+}
+
+/// libvirt, if its daemon answers.
+fn libvirt(deadline: Deadline) -> Result<Libvirt> {
+    let libvirt = Libvirt::find()?;
+    match libvirt.version(deadline.at_most(super::ASK))?.unreachable {
+        None => Ok(libvirt),
+        Some(why) => Err(Fault::missing(format!("libvirt does not answer: {why}"))),
+    }
 }
 
 /// Forwarding for the bridge and the uplinks; the kernel's former settings are remembered.
@@ -245,7 +254,7 @@ fn put_ports_back(context: &Context, network: &Network, deadline: Deadline) -> R
     let leases = Registry::of(&context.places, &network.name).read()?;
     let mut ports: Vec<_> =
         leases.into_iter().filter(|l| l.boot.as_ref() == Some(&context.boot)).filter_map(|l| l.tap).collect();
-    if let Ok(docker) = Docker::connect(deadline) {
+    if let Ok(docker) = Docker::connect(deadline.at_most(super::ASK)) {
         ports.extend(containers::host_ports(network, &docker, deadline)?);
     }
     let back = bridge::put_back(&network.bridge, &ports, deadline)?;

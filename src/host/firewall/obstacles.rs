@@ -137,10 +137,7 @@ fn ways_through<'a>(network: &'a Network, family: &Family, bridged: bool) -> Vec
         ways.push(Way { name: "the way back in", packet: packet(None, bridge, true) });
     }
     if bridged {
-        ways.push(Way {
-            name: AMONG_GUESTS,
-            packet: packet(bridge, bridge, false),
-        });
+        ways.push(Way { name: AMONG_GUESTS, packet: packet(bridge, bridge, false) });
     }
     ways
 }

@@ -1,7 +1,7 @@
 //! Containers in the registry: what Docker gave out is written down, what it took back is struck out.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::{BootId, DnsLabel, Lease, LeaseState, MacAddress, Network, Origin, Owner, OwnerId};
 
@@ -14,6 +14,8 @@ pub struct Resident {
     pub name: String,
     /// The address that Docker gave it.
     pub address: IpAddr,
+    /// The IPv6 address beside it, on a network of both families.
+    pub address6: Option<Ipv6Addr>,
     /// Its MAC.
     pub mac: MacAddress,
     /// Its name in the zone.
@@ -106,6 +108,7 @@ pub fn take(
             sole_nic: false,
             tap: None,
             handover: None,
+            address6: resident.address6,
         };
         if own != Some(&lease) {
             census.put.push(lease);
@@ -149,6 +152,7 @@ mod tests {
             id: format!("{n:02x}").repeat(32).parse()?,
             name: format!("c{n}"),
             address: address.parse().map_err(|_| Fault::failed("address"))?,
+            address6: None,
             mac: format!("02:42:0a:00:01:{n:02x}").parse()?,
             hostname: DnsLabel::from_any(&format!("c{n}")),
             aliases: Vec::new(),

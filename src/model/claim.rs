@@ -166,6 +166,7 @@ pub fn decide<V: LeaseView>(
         sole_nic: request.sole_nic,
         tap: own.filter(|_| was_active && same_owner).and_then(|l| l.tap.clone()),
         handover,
+        address6: own.and_then(|l| l.address6),
     };
     let leaves: Vec<IpAddr> = addresses.into_iter().filter(|a| *a != address).collect();
     let unchanged = leaves.is_empty() && own == Some(&lease);

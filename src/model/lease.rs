@@ -1,11 +1,11 @@
 //! A lease: which NIC holds which address, and for whom.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{DnsLabel, InterfaceName, MacAddress, OwnerId, Selector};
+use super::{DnsLabel, InterfaceName, MacAddress, Network, OwnerId, Selector};
 
 /// Which boot of the host something belongs to: the kernel's `/proc/sys/kernel/random/boot_id` (random(4)).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -137,6 +137,9 @@ pub struct Lease {
     /// The tap that libvirt made for it, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tap: Option<InterfaceName>,
+    /// The IPv6 address beside an IPv4 one, where Docker gave another than [`Network::companion`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address6: Option<Ipv6Addr>,
     /// Who had the address before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<Handover>,
@@ -150,6 +153,12 @@ impl Lease {
             (LeaseState::Active, Some(boot)) if boot != now => LeaseState::Idle,
             (state, _) => state,
         }
+    }
+
+    /// The IPv6 address beside it, on a network of both families.
+    #[must_use]
+    pub fn ipv6(&self, network: &Network) -> Option<Ipv6Addr> {
+        self.address6.or_else(|| network.companion(self.address))
     }
 
     /// Whether the owner is `id`.

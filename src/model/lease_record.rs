@@ -60,7 +60,7 @@ impl LeaseRecord {
         Self {
             network: network.name.clone(),
             address: lease.address,
-            address6: network.companion(lease.address),
+            address6: lease.ipv6(network),
             mac: lease.mac,
             owner: lease.owner.as_ref().map(|o| o.id.clone()),
             owner_name: lease.owner.as_ref().and_then(|o| o.name.clone()),

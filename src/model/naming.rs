@@ -93,6 +93,7 @@ mod tests {
             sole_nic: false,
             tap: None,
             handover: None,
+            address6: None,
         })
     }
 

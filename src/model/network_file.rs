@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::names::Invalid;
+use super::pool::{address_at, ordinal};
 use super::{AddressRange, DockerName, Family, InterfaceName, Network, NetworkName, ZoneName};
 
 /// The version of the format that this program writes and reads.
@@ -89,26 +90,8 @@ impl NetworkFile {
     pub fn network(&self, name: &NetworkName) -> Result<Network, Invalid> {
         let under = |suffix: &str| format!("{name}{suffix}");
         let net_name: DockerName = under("-net").parse()?;
-        let family = |part: &Option<FamilyFile>, ipv4: bool| -> Result<Option<Family>, Invalid> {
-            let Some(part) = part else { return Ok(None) };
-            if matches!(part.subnet, IpNet::V4(_)) != ipv4 {
-                let table = if ipv4 { "ipv4" } else { "ipv6" };
-                return Err(Invalid::new(
-                    "subnet",
-                    &part.subnet.to_string(),
-                    format!("does not belong in [{table}]"),
-                ));
-            }
-            let mut family =
-                Family::with_defaults(part.subnet, part.gateway, part.vm_pool, part.container_pool)?;
-            family.address = match (part.address, self.adopt) {
-                (Some(address), _) => Some(address),
-                (None, true) => None,
-                (None, false) => Some(family.gateway),
-            };
-            family.check()?;
-            Ok(Some(family))
-        };
+        let ipv4 = self.family(self.ipv4.as_ref(), true, None)?;
+        let ipv6 = self.family(self.ipv6.as_ref(), false, ipv4.as_ref())?;
         let network = Network {
             name: name.clone(),
             bridge: self.bridge.clone().unwrap_or_else(|| name.default_bridge()),
@@ -121,8 +104,8 @@ impl NetworkFile {
             nat: self.nat.unwrap_or(!self.adopt),
             mtu: self.mtu.unwrap_or(1500),
             adopt: self.adopt,
-            ipv4: family(&self.ipv4, true)?,
-            ipv6: family(&self.ipv6, false)?,
+            ipv4,
+            ipv6,
         };
         if network.key_family().is_none() {
             return Err(Invalid::new("network", name.as_str(), "has neither [ipv4] nor [ipv6]"));
@@ -138,6 +121,60 @@ impl NetworkFile {
         }
         Ok(network)
     }
+
+    /// One family's part, checked. `beside` is IPv4's where this is IPv6's.
+    fn family(
+        &self,
+        part: Option<&FamilyFile>,
+        ipv4: bool,
+        beside: Option<&Family>,
+    ) -> Result<Option<Family>, Invalid> {
+        let Some(part) = part else { return Ok(None) };
+        let subnet = part.subnet;
+        if matches!(subnet, IpNet::V4(_)) != ipv4 {
+            let table = if ipv4 { "ipv4" } else { "ipv6" };
+            return Err(Invalid::new("subnet", &subnet.to_string(), format!("does not belong in [{table}]")));
+        }
+        // A VM's IPv6 address is as far from its subnet's start as its IPv4 address is (Network::companion).
+        // Docker counts by itself: it must do so where no VM's can be.
+        let (mut vm_pool, mut container_pool) = (part.vm_pool, part.container_pool);
+        if let Some(beside) = beside {
+            let ipv4 = AddressRange::from(beside.subnet);
+            let all = moved(&ipv4, beside, subnet)
+                .filter(|range| subnet.contains(&range.last()))
+                .ok_or_else(|| {
+                    let why = format!("is smaller than {}; take as large a one or larger", beside.subnet);
+                    Invalid::new("subnet", &subnet.to_string(), why)
+                })?;
+            let containers = beside.container_pool.and_then(|pool| moved(&pool, beside, subnet));
+            vm_pool = vm_pool.or_else(|| moved(&beside.vm_pool, beside, subnet));
+            container_pool = container_pool.or(containers);
+            if let Some(pool) = container_pool
+                && pool.overlaps(&all)
+                && !containers.is_some_and(|c| c.contains(pool.first()) && c.contains(pool.last()))
+            {
+                let why = format!("overlaps the IPv6 addresses of VMs, which follow {}", beside.subnet);
+                return Err(Invalid::new("container pool", &pool.to_string(), why));
+            }
+        }
+        let mut family = Family::with_defaults(subnet, part.gateway, vm_pool, container_pool)?;
+        family.address = match (part.address, self.adopt) {
+            (Some(address), _) => Some(address),
+            (None, true) => None,
+            (None, false) => Some(family.gateway),
+        };
+        family.check()?;
+        Ok(Some(family))
+    }
+}
+
+/// A range of `from`'s subnet at the same distance from the start of `to`.
+fn moved(range: &AddressRange, from: &Family, to: IpNet) -> Option<AddressRange> {
+    let place = |address| {
+        let offset = ordinal(address) - ordinal(from.subnet.network());
+        address_at(ordinal(to.network()) + offset, to.network())
+    };
+    AddressRange::new(place(range.first())?, place(range.last())?).ok()
 }
 
 /// A TOML error in one line: where and what, without the drawing.
@@ -161,6 +198,21 @@ mod tests {
         assert_eq!(network.docker_network.as_str(), "hybrid-net");
         assert_eq!(network.zone.as_str(), "hybrid.internal");
         assert!(network.nat && network.mtu == 1500);
+        Ok(())
+    }
+
+    #[test]
+    fn beside_ipv4_docker_counts_where_no_vm_is() -> Result<(), String> {
+        let both = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n[ipv6]\nsubnet = \"fd00::/64\"\n";
+        let network = read(both)?;
+        let v6 = network.ipv6.as_ref().ok_or("no IPv6")?;
+        assert_eq!(v6.container_pool.map(|p| p.to_string()).as_deref(), Some("fd00::40/122"));
+        assert_eq!(v6.vm_pool.to_string(), "fd00::80-fd00::fe");
+        assert!(read(&format!("{both}container_pool = \"fd00::100/120\"\n")).is_ok());
+        let error = |more: &str| read(&format!("{both}{more}")).err().unwrap_or_default();
+        assert!(error("container_pool = \"fd00::c0/122\"\n").contains("overlaps"));
+        let small = read(&both.replace("fd00::/64", "fd00::/125")).err().unwrap_or_default();
+        assert!(small.contains("smaller"), "{small}");
         Ok(())
     }
 

@@ -99,6 +99,10 @@ fn record(context: &Context, network: &Network, listing: &Listing, deadline: Dea
 fn resident(network: &Network, container: &Container) -> Option<Resident> {
     let on = container.networks.get(network.docker_network.as_str())?;
     let key = if network.ipv4.is_some() { on.ipv4 } else { on.ipv6 };
+    let address6 = match on.ipv6 {
+        Some(IpAddr::V6(address)) if network.ipv4.is_some() => Some(address),
+        _ => None,
+    };
     let (request, _) = attach::read_labels(network, &container.view());
     let mut aliases = request.aliases;
     for alias in on.aliases.iter().filter_map(|a| DnsLabel::from_any(a)) {
@@ -110,6 +114,7 @@ fn resident(network: &Network, container: &Container) -> Option<Resident> {
         id: container.id.clone(),
         name: container.name.clone(),
         address: key?,
+        address6,
         mac: on.mac?,
         hostname: request.hostname,
         aliases,

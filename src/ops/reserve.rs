@@ -87,6 +87,7 @@ pub fn reserve(
             sole_nic: false,
             tap: None,
             handover: None,
+            address6: None,
         };
         leases.put(lease.clone())?;
         if let Some(address) = moved_from {

@@ -147,7 +147,7 @@ mod tests {
             lines(&network, Some(&broken))?,
             [
                 "bridge hybr0 forward delay is 15.00 s, should be 0.00 s",
-                "bridge hybr0 MAC is none, should be 02:68:3d:e3:1b:10",
+                "bridge hybr0 MAC is none, should be 02:68:8d:32:fe:63",
                 "bridge hybr0 MTU is 1400, should be 1500",
                 "bridge hybr0 address is none, should be 10.0.1.1/24",
                 "bridge hybr0 is down, should be up",

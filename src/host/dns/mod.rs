@@ -60,6 +60,7 @@ mod testing {
             sole_nic: false,
             tap: None,
             handover: None,
+            address6: None,
         })
     }
 }

@@ -217,7 +217,7 @@ pub fn reservation(network: &Network, lease: &Lease) -> Option<String> {
     match lease.address {
         IpAddr::V4(address) => {
             let _ = write!(line, ",{address}");
-            if let Some(companion) = network.companion(lease.address) {
+            if let Some(companion) = lease.ipv6(network) {
                 let _ = write!(line, ",[{companion}]");
             }
         }
@@ -257,7 +257,7 @@ pub fn hosts(network: &Network, lease: &Lease) -> String {
     }
     let mut text = String::new();
     if !names.is_empty() {
-        let companion = network.companion(lease.address).map(IpAddr::V6);
+        let companion = lease.ipv6(network).map(IpAddr::V6);
         for address in [Some(lease.address), companion].into_iter().flatten() {
             let _ = writeln!(text, "{address}{names}");
         }

@@ -55,6 +55,7 @@ fn lease(address: &str, selector: Option<&str>) -> Result<Lease> {
         sole_nic: false,
         tap: None,
         handover: None,
+        address6: None,
     })
 }
 

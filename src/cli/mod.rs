@@ -4,7 +4,9 @@ mod apply;
 mod attach;
 mod claim;
 mod completions;
+mod doctor;
 mod gc;
+mod inspect;
 mod install;
 mod leases;
 mod man;
@@ -94,6 +96,10 @@ enum Command {
     Detach(attach::Detach),
     /// Make everything as it should be: bridge, NAT, DHCP, Docker, libvirt
     Apply(apply::Apply),
+    /// Show networks as they should be and as they are, what differs, and what mends it
+    Inspect(inspect::Inspect),
+    /// Make the checks that explain most trouble; each that fails names what mends it
+    Doctor(doctor::Doctor),
     /// Run the service: follow libvirt and Docker, keep everything as it should be
     Watch(watch::Watch),
     /// Answer libvirt's hooks by hand: hook qemu|network OBJECT OPERATION SUB EXTRA < XML
@@ -175,6 +181,8 @@ pub fn main() -> ExitCode {
         Command::Attach(c) => c.run(&around),
         Command::Detach(c) => c.run(&around),
         Command::Apply(c) => c.run(&around),
+        Command::Inspect(c) => c.run(&around),
+        Command::Doctor(c) => c.run(&around),
         Command::Watch(c) => c.run(&around),
         Command::Hook(c) => c.run(),
         Command::Install(c) => c.run(&around),

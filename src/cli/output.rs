@@ -47,18 +47,36 @@ pub(super) fn json(value: &impl Serialize) -> Result<()> {
     line(&text)
 }
 
+/// Prints the JSON schema of a promised format.
+pub(super) fn schema<T: schemars::JsonSchema>() -> Result<()> {
+    line(&schema_text::<T>()?)
+}
+
+/// The JSON schema of a promised format, as it is printed and kept in docs/reference/.
+pub(super) fn schema_text<T: schemars::JsonSchema>() -> Result<String> {
+    // Of what is written, not of what would be read: every field is there.
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_serialize();
+    let schema = settings.into_generator().into_root_schema_for::<T>();
+    serde_json::to_string_pretty(&schema)
+        .map_err(|e| Fault::failed("the schema can't be written as JSON").because(e))
+}
+
 /// Prints rows under a heading. Text from outside has its control characters replaced.
-pub(super) fn table(heading: &[&str], rows: Vec<Vec<String>>) -> Result<()> {
+pub(super) fn table(heading: &[&str], cells: Vec<Vec<String>>) -> Result<()> {
+    line(&rows(heading, cells).join("\n"))
+}
+
+/// The lines of such a table.
+pub(super) fn rows(heading: &[&str], cells: Vec<Vec<String>>) -> Vec<String> {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading.iter().copied());
-    for row in rows {
+    for row in cells {
         table.add_row(row.iter().map(|cell| printable(cell)));
     }
     let text = table.to_string();
     // The first column begins at the edge, and no line has white space at its end.
-    let lines: Vec<&str> = text.lines().map(|l| l.strip_prefix(' ').unwrap_or(l).trim_end()).collect();
-    line(&lines.join("\n"))
+    text.lines().map(|l| l.strip_prefix(' ').unwrap_or(l).trim_end().to_owned()).collect()
 }
 
 /// Replaces control characters: a name must not move the cursor of who reads it.
@@ -78,4 +96,21 @@ fn written(result: std::io::Result<()>) -> Result<()> {
         Err(e) => Err(Fault::new(Kind::Failed, "cannot write to standard output").because(e)),
         Ok(()) => Ok(()),
     }
+}
+
+/// Whether docs/reference/NAME.schema.json is what `--schema` prints; `UPDATE_SCHEMAS=1` makes it so.
+#[cfg(test)]
+pub(super) fn schema_is_kept<T: schemars::JsonSchema>(name: &str) -> Result<()> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("docs/reference")
+        .join(format!("{name}.schema.json"));
+    let now = schema_text::<T>()? + "\n";
+    let io = |e: std::io::Error| Fault::failed(path.display().to_string()).because(e);
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(io)?;
+        std::fs::write(&path, &now).map_err(io)?;
+    }
+    let kept = std::fs::read_to_string(&path).map_err(io)?;
+    assert!(kept == now, "{} is not current: UPDATE_SCHEMAS=1 cargo test writes it", path.display());
+    Ok(())
 }

@@ -6,6 +6,7 @@ pub mod dns;
 pub mod docker;
 pub mod firewall;
 pub mod libvirt;
+pub mod listeners;
 pub mod process;
 pub mod sysctl;
 pub mod systemd;

@@ -1,0 +1,448 @@
+//! What of a network is not as it should be, and the command that mends it. Pure.
+
+use std::collections::BTreeMap;
+
+use super::look::{Facts, NetworkFacts};
+use super::record::{Difference, Part, Unseen};
+use crate::host::bridge::{self, BridgeState};
+use crate::host::dns;
+use crate::host::docker::DockerNetwork;
+use crate::host::firewall::TableState;
+use crate::host::libvirt::LibvirtNetwork;
+use crate::model::{Fault, Kind, LeaseRecord, LeaseState, MacAddress, Network};
+
+/// The command that makes a rendering anew.
+pub(super) const APPLY: &str = "hybrid-hook apply";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) differences: Vec<Difference>,
+    pub(super) unseen: Vec<Unseen>,
+}
+
+impl Findings {
+    pub(super) fn differs(
+        &mut self,
+        part: Part,
+        what: impl Into<String>,
+        is: impl Into<String>,
+        should_be: impl Into<String>,
+        mend: impl Into<String>,
+    ) {
+        let (what, is, should_be, mend) = (what.into(), is.into(), should_be.into(), mend.into());
+        self.differences.push(Difference { part, what, is, should_be, mend });
+    }
+
+    /// A fault that says how something is: its hint is the way to mend it.
+    fn is_faulty(&mut self, part: Part, what: impl Into<String>, fault: &Fault, should_be: &str, mend: &str) {
+        self.differs(part, what, fault.to_string(), should_be, fault.hint_text().unwrap_or(mend));
+    }
+
+    pub(super) fn cannot_see(
+        &mut self,
+        part: Part,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        needs_root: bool,
+    ) {
+        self.unseen.push(Unseen { part, what: what.into(), why: why.into(), needs_root });
+    }
+}
+
+/// Compares one network.
+pub(super) fn network(facts: &Facts, of: &NetworkFacts) -> Findings {
+    let mut found = Findings::default();
+    if !of.up {
+        leftovers(of, &mut found);
+        return found;
+    }
+    let bridge_in_order = compare_bridge(of, &mut found);
+    let bridge = of.bridge.as_ref().ok().and_then(Option::as_ref);
+    compare_leases(of, &mut found);
+    compare_taps(of, &mut found);
+    if bridge.is_some() {
+        compare_settings(of, &mut found);
+    }
+    compare_nat(facts, of, &mut found);
+    compare_dns(facts, of, bridge_in_order, &mut found);
+    compare_docker(facts, of, bridge, &mut found);
+    compare_libvirt(facts, of, &mut found);
+    found
+}
+
+/// What stands although the network is to be down.
+fn leftovers(of: &NetworkFacts, found: &mut Findings) {
+    let mend = format!("hybrid-hook network down {}", of.network.name);
+    if let Ok(Some(bridge)) = &of.bridge
+        && bridge.network() == Some(of.network.name.as_str())
+    {
+        found.differs(
+            Part::Bridge,
+            format!("bridge {}", of.network.bridge),
+            "there",
+            "gone: the network is down",
+            &mend,
+        );
+    }
+    if of.dns.as_ref().is_ok_and(dns::DnsState::running) {
+        found.differs(Part::Dnsmasq, "dnsmasq", "running", "stopped: the network is down", &mend);
+    }
+}
+
+fn compare_bridge(of: &NetworkFacts, found: &mut Findings) -> bool {
+    let before = found.differences.len();
+    let what = format!("bridge {}", of.network.bridge);
+    if let Some(former) = &of.former_bridge {
+        found.differs(
+            Part::Bridge,
+            "bridge",
+            format!("{former}, as the file said before"),
+            of.network.bridge.to_string(),
+            APPLY,
+        );
+    }
+    let deviations = match &of.bridge {
+        Ok(state) => bridge::deviations(&of.network, state.as_ref()),
+        Err(fault) if fault.kind() == Kind::Refused => {
+            found.is_faulty(
+                Part::Bridge,
+                &what,
+                fault,
+                "a bridge",
+                "remove or rename that device, then: hybrid-hook apply",
+            );
+            return false;
+        }
+        Err(fault) => {
+            found.cannot_see(Part::Bridge, what, fault.to_string(), false);
+            return false;
+        }
+    };
+    match deviations {
+        Ok(list) => {
+            list.into_iter().for_each(|d| found.differs(Part::Bridge, d.what, d.is, d.should_be, APPLY))
+        }
+        Err(fault) => found.is_faulty(
+            Part::Bridge,
+            what,
+            &fault,
+            "this network's own",
+            "name another bridge in the network's file",
+        ),
+    }
+    found.differences.len() == before
+}
+
+/// Leases that the network's file, edited since, has no place for.
+fn compare_leases(of: &NetworkFacts, found: &mut Findings) {
+    let leases = match &of.leases {
+        Ok(leases) => leases,
+        Err(fault) => {
+            found.is_faulty(
+                Part::Files,
+                "registry",
+                fault,
+                "readable",
+                "restore it from a copy, or remove the file that is named",
+            );
+            return;
+        }
+    };
+    let held = |l: &&LeaseRecord| l.fixed || l.reserved || l.state == LeaseState::Active;
+    for lease in leases.iter().filter(held) {
+        let Err(unfit) = of.network.may_lease(lease.address) else { continue };
+        let who = lease.owner_name.as_deref().map_or_else(|| "nobody".to_owned(), |n| format!("{n:?}"));
+        found.differs(
+            Part::Guests,
+            format!("lease {} of {who}", lease.address),
+            unfit.to_string(),
+            "one that the network's file allows",
+            format!("edit {} back, or stop the guest and release its address", of.file.display()),
+        );
+    }
+}
+
+fn compare_taps(of: &NetworkFacts, found: &mut Findings) {
+    let bridge = &of.network.bridge;
+    for (lease, brief) in &of.lost_taps {
+        let Some(tap) = &lease.tap else { continue };
+        let who = lease.owner_name.as_deref().map_or_else(String::new, |n| format!(" of vm {n:?}"));
+        let what = format!("port {tap}{who}");
+        match brief.as_ref().map(|b| b.master.as_deref()) {
+            Some(None) => found.differs(Part::Guests, what, "on no bridge", format!("on {bridge}"), APPLY),
+            Some(Some(other)) => found.differs(
+                Part::Guests,
+                what,
+                format!("on {other}"),
+                format!("on {bridge}"),
+                format!("ip link set {tap} master {bridge}"),
+            ),
+            None => found.differs(
+                Part::Guests,
+                what,
+                "gone, and its lease still active",
+                "the lease idle once the VM has ended",
+                APPLY,
+            ),
+        }
+    }
+}
+
+fn compare_settings(of: &NetworkFacts, found: &mut Findings) {
+    match &of.settings {
+        Ok(readings) => {
+            for reading in readings {
+                if let Some(now) = reading.now.as_deref().filter(|now| *now != reading.wanted) {
+                    found.differs(
+                        Part::Routing,
+                        format!("sysctl {}", reading.key),
+                        now,
+                        reading.wanted,
+                        APPLY,
+                    );
+                }
+            }
+        }
+        Err(fault) => found.cannot_see(Part::Routing, "the kernel's settings", fault.to_string(), false),
+    }
+}
+
+fn compare_nat(facts: &Facts, of: &NetworkFacts, found: &mut Findings) {
+    if !of.network.nat {
+        return;
+    }
+    match &facts.nat {
+        Ok(TableState::Current) => {}
+        Ok(TableState::Absent) => {
+            found.differs(Part::Routing, "NAT", "no nftables table inet hybrid_hook", "that table", APPLY);
+        }
+        Ok(TableState::Stale) => {
+            found.differs(
+                Part::Routing,
+                "NAT",
+                "another table inet hybrid_hook",
+                "as hybrid-hook renders it",
+                APPLY,
+            );
+        }
+        Err(fault) if fault.kind() == Kind::Missing => {
+            found.is_faulty(Part::Routing, "NAT", fault, "on", "install nftables, then: hybrid-hook apply");
+        }
+        Err(fault) => found.cannot_see(Part::Routing, "NAT", fault.to_string(), !facts.root),
+    }
+}
+
+/// Whether the network is to have DHCP and DNS at all: not where the bridge has no address.
+pub(in crate::ops) fn serves(network: &Network) -> bool {
+    network.families().any(|f| f.address.is_some())
+}
+
+fn compare_dns(facts: &Facts, of: &NetworkFacts, bridge_in_order: bool, found: &mut Findings) {
+    let state = match &of.dns {
+        Ok(state) => state,
+        Err(fault) => return found.cannot_see(Part::Dnsmasq, "dnsmasq", fault.to_string(), !facts.root),
+    };
+    if serves(&of.network) {
+        if !state.running() {
+            found.differs(Part::Dnsmasq, "dnsmasq", "not running", "running", APPLY);
+        } else if !state.config_current {
+            found.differs(
+                Part::Dnsmasq,
+                "dnsmasq",
+                "running with another config",
+                "running with the one on disk",
+                APPLY,
+            );
+        } else if state.reload_needed {
+            found.differs(
+                Part::Dnsmasq,
+                "dnsmasq",
+                "without a changed reservation",
+                "with all reservations",
+                APPLY,
+            );
+        }
+        // A socket comes and goes with the bridge's address: without that there is nothing to add.
+        let lacks = |socket: Option<bool>| state.running() && bridge_in_order && socket == Some(false);
+        for (name, socket) in [("DNS", state.dns), ("DHCP", state.dhcp)] {
+            if lacks(socket) {
+                let mend =
+                    format!("hybrid-hook doctor, then: systemctl restart {}", dns::unit(&of.network.name));
+                found.differs(
+                    Part::Dnsmasq,
+                    format!("dnsmasq's socket for {name}"),
+                    "missing",
+                    "there",
+                    mend,
+                );
+            }
+        }
+        if facts.root && state.running() && state.dns.is_none() {
+            found.cannot_see(Part::Dnsmasq, "dnsmasq's sockets", "its process could not be looked at", false);
+        }
+    } else if state.running() {
+        found.differs(
+            Part::Dnsmasq,
+            "dnsmasq",
+            "running",
+            "stopped: the bridge has no address of its own",
+            APPLY,
+        );
+    }
+    match &of.stale_files {
+        None if !facts.root => {
+            found.cannot_see(
+                Part::Dnsmasq,
+                "dnsmasq's files against the registry",
+                "only root may read the registry",
+                true,
+            );
+        }
+        None => {}
+        Some(files) => {
+            for file in files {
+                found.differs(
+                    Part::Dnsmasq,
+                    format!("file {}", file.display()),
+                    "not as the registry says",
+                    "as the registry says",
+                    APPLY,
+                );
+            }
+        }
+    }
+}
+
+fn compare_docker(facts: &Facts, of: &NetworkFacts, bridge: Option<&BridgeState>, found: &mut Findings) {
+    let name = &of.network.docker_network;
+    let what = format!("Docker network {name}");
+    let view = match &facts.docker {
+        Ok(docker) => docker.networks.get(&of.network.name),
+        Err(fault) => {
+            return found.cannot_see(Part::Docker, what, fault.to_string(), !facts.root && !is_absent(fault));
+        }
+    };
+    let view = match view {
+        Some(Ok(view)) => view,
+        Some(Err(fault)) => return found.cannot_see(Part::Docker, what, fault.to_string(), false),
+        None => return,
+    };
+    let Some(there) = &view.there else {
+        return found.differs(Part::Docker, what, "not there", "there", APPLY);
+    };
+    match &view.differences {
+        Ok(differences) if differences.is_empty() => {}
+        Ok(differences) => {
+            let names: Vec<_> = there.endpoints.iter().map(|e| e.container_name.as_str()).collect();
+            let mend = if names.is_empty() {
+                APPLY.to_owned()
+            } else {
+                format!("stop or disconnect {}, then: {APPLY}", names.join(", "))
+            };
+            found.differs(Part::Docker, what, differences.join("; "), "as the network's file says", mend);
+        }
+        Err(fault) => {
+            found.is_faulty(Part::Docker, what, fault, "this network's own", APPLY);
+            return;
+        }
+    }
+    if let (Some(bridge), Some(inside)) = (bridge, &of.inside) {
+        lost_containers(of, there, bridge, inside, found);
+    }
+}
+
+/// Containers that Docker has on the network and whose veth is not on the bridge.
+fn lost_containers(
+    of: &NetworkFacts,
+    there: &DockerNetwork,
+    bridge: &BridgeState,
+    inside: &BTreeMap<String, MacAddress>,
+    found: &mut Findings,
+) {
+    let on_bridge = |mac| {
+        bridge.ports.iter().any(|p| inside.get(&p.name) == Some(&mac) || p.fdb.iter().any(|e| e.mac == mac))
+    };
+    for endpoint in &there.endpoints {
+        let (Some(mac), Some(_)) = (endpoint.mac, &endpoint.container) else { continue };
+        if !on_bridge(mac) {
+            found.differs(
+                Part::Guests,
+                format!("port of container {:?}", endpoint.container_name),
+                "on no bridge of ours",
+                format!("on {}", of.network.bridge),
+                APPLY,
+            );
+        }
+    }
+}
+
+/// Whether it is not there at all, so that root would see no more.
+fn is_absent(fault: &Fault) -> bool {
+    fault.kind() == Kind::Missing
+}
+
+/// Which of libvirt's networks is a network's: by its UUID; else the one that has its name.
+pub(super) fn libvirt_network<'a>(
+    networks: &'a [LibvirtNetwork],
+    network: &Network,
+) -> Option<&'a LibvirtNetwork> {
+    let name = network.libvirt_network.as_str();
+    networks
+        .iter()
+        .find(|n| n.uuid == network.libvirt_uuid())
+        .or_else(|| networks.iter().find(|n| n.name == name))
+}
+
+fn compare_libvirt(facts: &Facts, of: &NetworkFacts, found: &mut Findings) {
+    let network = &of.network;
+    let what = format!("libvirt network {}", network.libvirt_network);
+    let networks = match facts.libvirt.as_ref().and_then(|l| l.networks.as_ref()) {
+        Ok(networks) => networks,
+        Err(fault) => {
+            return found.cannot_see(
+                Part::Libvirt,
+                what,
+                fault.to_string(),
+                !facts.root && !is_absent(fault),
+            );
+        }
+    };
+    let Some(there) = libvirt_network(networks, network) else {
+        return found.differs(Part::Libvirt, what, "not there", "there", APPLY);
+    };
+    if there.uuid != network.libvirt_uuid() {
+        let mend = format!("name another libvirt_network in {}, then: {APPLY}", of.file.display());
+        return found.differs(Part::Libvirt, what, "somebody else's", "this network's own", mend);
+    }
+    if there.name != network.libvirt_network.as_str() {
+        found.differs(
+            Part::Libvirt,
+            &what,
+            format!("named {:?}", there.name),
+            network.libvirt_network.as_str(),
+            APPLY,
+        );
+    }
+    let bridge = there.bridge.as_deref().unwrap_or("none");
+    if bridge != network.bridge.as_str() || there.forward.as_deref() != Some("bridge") {
+        let forward = there.forward.as_deref().unwrap_or("none");
+        let is = format!("forward mode {forward} on bridge {bridge}");
+        found.differs(
+            Part::Libvirt,
+            &what,
+            is,
+            format!("forward mode bridge on bridge {}", network.bridge),
+            APPLY,
+        );
+    }
+    if !there.persistent {
+        found.differs(Part::Libvirt, &what, "not defined", "defined", APPLY);
+    }
+    if !there.active {
+        found.differs(Part::Libvirt, &what, "not started", "started", APPLY);
+    }
+    if there.persistent && !there.autostart {
+        found.differs(Part::Libvirt, &what, "not started with libvirt's daemon", "autostarted", APPLY);
+    }
+}

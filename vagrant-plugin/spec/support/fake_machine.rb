@@ -52,12 +52,22 @@ class FakeDomain
 
   def metadata=(arguments)
     @calls << :metadata
-    _type, text, _key, uri, _flags = arguments
+    _type, text, key, uri, _flags = arguments
     @xml.at_xpath('/domain/metadata/h:networks', 'h' => uri)&.unlink
     return if text.nil?
 
     parent = @xml.at_xpath('/domain/metadata') || @xml.root.add_child('<metadata/>').first
-    parent.add_child(Nokogiri::XML(text, &:strict).root)
+    parent.add_child(self.class.inject(text, key, uri))
+  end
+
+  # libvirt puts the element into the namespace itself, and refuses one that declares it already.
+  def self.inject(text, key, uri)
+    root = Nokogiri::XML(text, &:strict).root
+    raise ::Libvirt::Error, 'failed to create a new XML namespace' if root.namespaces.key?("xmlns:#{key}")
+
+    namespace = root.add_namespace_definition(key, uri)
+    root.traverse { |node| node.namespace = namespace if node.element? && node.namespace.nil? }
+    root
   end
 
   # Our entries, as the hook reads them.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 
 use crate::host::libvirt::DomainRef;
-use crate::model::{DnsLabel, MacAddress, NetworkName, NicRequest, Result, Selector};
+use crate::model::{BlockSize, DnsLabel, MacAddress, NetworkName, NicRequest, Result, Selector};
 use crate::ops;
 
 use super::{Surroundings, output};
@@ -34,6 +34,9 @@ pub(super) struct Wishes {
     /// Containers to have beside it: label=K[=V] or name=N, ',' is and, space is or
     #[arg(long)]
     pub(super) containers: Option<Selector>,
+    /// Addresses beside its own, for what runs inside it: 2, 4, … 64
+    #[arg(long)]
+    pub(super) block: Option<BlockSize>,
 }
 
 impl Wishes {
@@ -46,6 +49,7 @@ impl Wishes {
             aliases: self.aliases.clone(),
             groups: self.groups.clone(),
             containers: self.containers.clone(),
+            block: self.block,
         }
     }
 }

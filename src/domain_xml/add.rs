@@ -228,7 +228,7 @@ fn insert_nic(
 }
 
 /// The attributes of an entry, in the order in which we write them.
-fn attributes_of(request: &NicRequest) -> [(&'static str, Option<String>); 6] {
+fn attributes_of(request: &NicRequest) -> [(&'static str, Option<String>); 7] {
     let list = |labels: &[DnsLabel]| {
         let words: Vec<&str> = labels.iter().map(DnsLabel::as_str).collect();
         Some(words.join(" ")).filter(|l| !l.is_empty())
@@ -240,6 +240,7 @@ fn attributes_of(request: &NicRequest) -> [(&'static str, Option<String>); 6] {
         ("aliases", list(&request.aliases)),
         ("groups", list(&request.groups)),
         ("containers", request.containers.as_ref().map(ToString::to_string)),
+        ("block", request.block.map(|b| b.to_string())),
     ]
 }
 
@@ -276,6 +277,7 @@ fn edit_entry(
         aliases: keep(&wish.aliases, &old.aliases),
         groups: keep(&wish.groups, &old.groups),
         containers: wish.containers.clone().or_else(|| old.containers.clone()),
+        block: wish.block.or(old.block),
     };
     let made = matches!(choice.nic, Chosen::New(_));
     // An entry that is right as a person wrote it is left alone.

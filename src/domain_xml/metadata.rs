@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use super::document::{Document, Element, Space};
 use super::parse::{XmlFault, parse};
 use super::splice::{Was, escape};
-use crate::model::{DnsLabel, Invalid, MacAddress, NetworkName, NicRequest, Selector};
+use crate::model::{BlockSize, DnsLabel, Invalid, MacAddress, NetworkName, NicRequest, Selector};
 
 /// The element that libvirt keeps for us.
 pub(super) const NETWORKS: &str = "networks";
@@ -29,7 +29,7 @@ pub(super) const MADE_NIC: &str = "nic";
 pub(super) const BEFORE: &str = "before";
 
 /// What a person may write on a `<hybrid:network>`.
-const KNOWN: [&str; 7] = ["name", "mac", "ip", "hostname", "aliases", "groups", "containers"];
+const KNOWN: [&str; 8] = ["name", "mac", "ip", "hostname", "aliases", "groups", "containers", "block"];
 
 /// How many entries are read: few enough to compare each with each.
 const ENTRY_LIMIT: usize = 1024;
@@ -189,6 +189,7 @@ fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Inv
     let mut aliases = Vec::new();
     let mut groups = Vec::new();
     let mut containers: Option<Selector> = None;
+    let mut block: Option<BlockSize> = None;
     for attribute in document.attributes(element) {
         let value = attribute.value.trim();
         match attribute.name {
@@ -204,6 +205,7 @@ fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Inv
             "aliases" => aliases = labels("alias", value)?,
             "groups" => groups = labels("group", value)?,
             "containers" => containers = Some(value.parse()?),
+            "block" => block = Some(value.parse()?),
             MADE if value == MADE_NIC => {}
             MADE => return Err(Invalid::new("attribute made", value, "can only be \"nic\"")),
             name if is_declaration(name) => {}
@@ -216,7 +218,7 @@ fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Inv
     let Some(network) = name else {
         return Err(Invalid::new("metadata element", NETWORK, "has no attribute name"));
     };
-    Ok(NicRequest { network, mac, ip, hostname, aliases, groups, containers })
+    Ok(NicRequest { network, mac, ip, hostname, aliases, groups, containers, block })
 }
 
 /// A list with spaces or commas between; what is there twice counts once.

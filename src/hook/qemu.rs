@@ -146,20 +146,8 @@ impl Subject {
     fn claim(&self, context: &Context, deadline: Deadline) -> Result<()> {
         let mut granted: Vec<ops::claim::Granted> = Vec::new();
         for nic in &self.nics {
-            let request = ClaimRequest {
-                owner: self.owner.clone(),
-                mac: nic.mac,
-                ip: nic.request.ip,
-                hostname: nic.request.hostname.clone(),
-                aliases: nic.request.aliases.clone(),
-                groups: nic.request.groups.clone(),
-                containers: nic.request.containers.clone(),
-                sole_nic: nic.sole_nic,
-                avoid: Vec::new(),
-                probe: true,
-            };
-            match ops::claim::claim(context, &nic.network, request, deadline.at_most(LOCK_LIMIT)) {
-                Ok(one) => granted.push(one),
+            match self.claim_for(context, nic, deadline, &mut granted) {
+                Ok(()) => {}
                 Err(fault) => {
                     let undone = granted.iter().filter(|g| g.changed).map(|one| {
                         let macs = one.lease.mac.into_iter().collect();
@@ -192,11 +180,57 @@ impl Subject {
         Ok(())
     }
 
+    /// What one NIC gets: its address and, where one is asked for, a block beside it.
+    fn claim_for(
+        &self,
+        context: &Context,
+        nic: &NicPlan,
+        deadline: Deadline,
+        granted: &mut Vec<ops::claim::Granted>,
+    ) -> Result<()> {
+        let request = ClaimRequest {
+            owner: self.owner.clone(),
+            mac: nic.mac,
+            ip: nic.request.ip,
+            hostname: nic.request.hostname.clone(),
+            aliases: nic.request.aliases.clone(),
+            groups: nic.request.groups.clone(),
+            containers: nic.request.containers.clone(),
+            sole_nic: nic.sole_nic,
+            avoid: Vec::new(),
+            probe: true,
+        };
+        granted.push(ops::claim::claim(context, &nic.network, request, deadline.at_most(LOCK_LIMIT))?);
+        if let Some(wanted) = self.block(nic) {
+            granted.extend(ops::delegation::claim(
+                context,
+                &nic.network,
+                &wanted,
+                deadline.at_most(LOCK_LIMIT),
+            )?);
+        }
+        Ok(())
+    }
+
+    fn block(&self, nic: &NicPlan) -> Option<ops::delegation::Wanted> {
+        nic.request.block.map(|size| ops::delegation::Wanted {
+            owner: self.owner.clone(),
+            nic: nic.mac,
+            size,
+            groups: nic.request.groups.clone(),
+        })
+    }
+
     /// Whether `prepare` did its work: each NIC has an active lease. Without a lock.
     fn holds_all(&self, context: &Context) -> Result<bool> {
         for nic in &self.nics {
             let held = ops::claim::held(context, &nic.network, nic.mac, &self.owner.id)?;
             if held.is_none_or(|l| l.state_now(&context.boot) != LeaseState::Active) {
+                return Ok(false);
+            }
+            if let Some(wanted) = self.block(nic)
+                && !ops::delegation::holds(context, &nic.network, &wanted)?
+            {
                 return Ok(false);
             }
         }
@@ -246,7 +280,9 @@ impl Subject {
     fn release(&self, context: &Context, deadline: Deadline) -> Result<()> {
         let mut faults = Vec::new();
         for nic in &self.nics {
-            let which = Which { owner: self.owner.id.clone(), macs: vec![nic.mac], generation: None };
+            let block = nic.request.block.map(|size| size.macs(&nic.network, nic.mac));
+            let macs = std::iter::once(nic.mac).chain(block.into_iter().flatten()).collect();
+            let which = Which { owner: self.owner.id.clone(), macs, generation: None };
             match ops::release::release(context, &nic.network, &which, false, deadline.at_most(LOCK_LIMIT)) {
                 Ok(released) => {
                     for lease in released.idle {

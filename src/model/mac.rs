@@ -52,6 +52,14 @@ impl MacAddress {
         Self([0x02, 0x42, a, b, c, d])
     }
 
+    /// The address under which a NIC holds one of a block of addresses: `02:64` and a hash of network,
+    /// NIC and place in the block.
+    #[must_use]
+    pub fn of_block(network: &NetworkName, nic: Self, index: u8) -> Self {
+        let [a, b, c, d] = fnv1a(format!("{network}/{nic}/{index}").as_bytes()).to_be_bytes();
+        Self([0x02, 0x64, a, b, c, d])
+    }
+
     /// The tap's own address that libvirt derives: the first byte becomes `fe`, so that a bridge
     /// does not take it for its own.
     #[must_use]

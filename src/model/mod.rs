@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod census;
 pub mod claim;
+pub mod delegation;
 pub mod fault;
 pub mod lease;
 pub mod lease_record;
@@ -20,6 +21,7 @@ pub mod uuid;
 
 pub use attach::{AttachPlan, AttachStep, ContainerRequest, ContainerView};
 pub use claim::{ClaimRequest, Claimed, LeaseView, Refusal};
+pub use delegation::BlockSize;
 pub use fault::{Fault, Kind, Result};
 pub use lease::{BootId, Lease, LeaseState, Origin, Owner};
 pub use lease_record::LeaseRecord;

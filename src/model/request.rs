@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{DnsLabel, MacAddress, NetworkName, Selector};
+use super::{BlockSize, DnsLabel, MacAddress, NetworkName, Selector};
 
 /// One `<hybrid:network>` element, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct NicRequest {
     pub groups: Vec<DnsLabel>,
     /// Containers to have beside it while it runs.
     pub containers: Option<Selector>,
+    /// How many addresses it has beside its own, for what runs inside it.
+    pub block: Option<BlockSize>,
 }
 
 impl NicRequest {
@@ -35,6 +37,7 @@ impl NicRequest {
             aliases: Vec::new(),
             groups: Vec::new(),
             containers: None,
+            block: None,
         }
     }
 }

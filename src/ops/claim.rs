@@ -159,7 +159,7 @@ fn probe_wanted(
 }
 
 /// Who answers at an address, other than the claimant. A network that is down has nobody to ask.
-fn answer(
+pub(super) fn answer(
     context: &Context,
     network: &Network,
     address: IpAddr,

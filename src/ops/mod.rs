@@ -4,6 +4,7 @@ pub mod apply;
 pub mod attach;
 pub mod claim;
 pub mod containers;
+pub mod delegation;
 pub mod doctor;
 pub mod gc;
 pub mod inspect;

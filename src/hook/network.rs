@@ -56,7 +56,7 @@ pub fn answer(operation_name: &str, xml: &[u8]) -> Answer {
         match operation {
             Operation::PortCreated => {
                 // A lease that the qemu hook wrote, or will write, knows more than the port does.
-                if ops::claim::held(&context, &network.name, mac, &id)?.is_some() {
+                if ops::claim::held(&context, &network.name, mac, &id, lock)?.is_some() {
                     return Ok(());
                 }
                 let request = ClaimRequest {

@@ -100,7 +100,7 @@ fn act(
         }
         Operation::Start => {
             let domain = Subject::read(xml, networks, broken)?;
-            if !domain.holds_all(context)? {
+            if !domain.holds_all(context, deadline.at_most(LOCK_LIMIT))? {
                 domain.claim(context, deadline)?;
             }
             domain.pin_ports(networks, deadline);
@@ -117,7 +117,9 @@ fn act(
         }
         // `release` follows at once and does it all.
         Operation::Stopped => {}
-        Operation::Restore | Operation::Migrate => return filter(context, operation, xml, networks),
+        Operation::Restore | Operation::Migrate => {
+            return filter(context, operation, xml, networks, deadline);
+        }
     }
     Ok(Vec::new())
 }
@@ -188,6 +190,10 @@ impl Subject {
         deadline: Deadline,
         granted: &mut Vec<ops::claim::Granted>,
     ) -> Result<()> {
+        if !ops::is_up(context, &nic.network)? {
+            return Err(Fault::refused(format!("network {} is down", nic.network))
+                .hint(format!("hybrid-hook network up {}", nic.network)));
+        }
         let request = ClaimRequest {
             owner: self.owner.clone(),
             mac: nic.mac,
@@ -221,10 +227,10 @@ impl Subject {
         })
     }
 
-    /// Whether `prepare` did its work: each NIC has an active lease. Without a lock.
-    fn holds_all(&self, context: &Context) -> Result<bool> {
+    /// Whether `prepare` did its work: each NIC has an active lease.
+    fn holds_all(&self, context: &Context, deadline: Deadline) -> Result<bool> {
         for nic in &self.nics {
-            let held = ops::claim::held(context, &nic.network, nic.mac, &self.owner.id)?;
+            let held = ops::claim::held(context, &nic.network, nic.mac, &self.owner.id, deadline)?;
             if held.is_none_or(|l| l.state_now(&context.boot) != LeaseState::Active) {
                 return Ok(false);
             }
@@ -299,7 +305,13 @@ impl Subject {
 
 /// `restore` and `migrate`: the NICs come back on the right bridge. Only an address that is another's
 /// by now stops them; the XML is left alone where it can't be read.
-fn filter(context: &Context, operation: Operation, xml: &[u8], networks: &[Network]) -> Result<Vec<u8>> {
+fn filter(
+    context: &Context,
+    operation: Operation,
+    xml: &[u8],
+    networks: &[Network],
+    deadline: Deadline,
+) -> Result<Vec<u8>> {
     let domain = match Subject::read(xml, networks, Vec::new()) {
         Ok(domain) => domain,
         Err(fault) => {
@@ -309,7 +321,8 @@ fn filter(context: &Context, operation: Operation, xml: &[u8], networks: &[Netwo
     };
     for nic in &domain.nics {
         let (network, Some(address)) = (&nic.network, nic.request.ip) else { continue };
-        let other = ops::claim::in_the_way(context, network, nic.mac, &domain.owner.id, address);
+        let lock = deadline.at_most(LOCK_LIMIT);
+        let other = ops::claim::in_the_way(context, network, nic.mac, &domain.owner.id, address, lock);
         match other {
             Ok(None) => {}
             Ok(Some(fault)) => return Err(fault),

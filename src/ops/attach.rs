@@ -9,7 +9,7 @@ use crate::model::{
 use crate::registry::networks;
 
 use super::release::Which;
-use super::{Context, claim, release, render, status_up};
+use super::{Context, claim, release, render};
 
 /// What was done to a domain.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub fn attach(
     deadline: Deadline,
 ) -> Result<Attached> {
     let network = networks::load(&context.places, &request.network)?;
-    let running_network = status_up(context, &network)?;
+    let running_network = super::is_up(context, &network.name)?;
     if let Some(ip) = request.ip {
         network.may_lease_to_vm(ip).map_err(|unfit| claim::refused(&network.name, &unfit.into()))?;
     }

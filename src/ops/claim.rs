@@ -207,28 +207,30 @@ fn abandon(registry: &Registry, lease: &Lease, reason: Fault, deadline: Deadline
     }
 }
 
-/// The lease of a NIC as it stands, without a lock; none where it has another owner.
+/// The lease of a NIC as it stands; none where it has another owner. One block is read, however many
+/// leases there are.
 pub fn held(
     context: &Context,
     name: &NetworkName,
     mac: MacAddress,
     owner: &OwnerId,
+    deadline: Deadline,
 ) -> Result<Option<Lease>> {
-    let leases = Registry::of(&context.places, name).read()?;
-    Ok(leases.into_iter().find(|l| l.mac == Some(mac) && l.is_owned_by(owner)))
+    let lease = Registry::of(&context.places, name).change(deadline, |_, leases| leases.of_mac(mac))?;
+    Ok(lease.filter(|l| l.is_owned_by(owner)))
 }
 
-/// Why `address` can't be this NIC's any more: another holds it now. Without a lock.
+/// Why `address` can't be this NIC's any more: another holds it now.
 pub fn in_the_way(
     context: &Context,
     name: &NetworkName,
     mac: MacAddress,
     owner: &OwnerId,
     address: IpAddr,
+    deadline: Deadline,
 ) -> Result<Option<Fault>> {
-    let leases = Registry::of(&context.places, name).read()?;
-    let other = leases.into_iter().find(|l| l.address == address && l.mac != Some(mac));
-    Ok(other.and_then(|lease| {
+    let there = Registry::of(&context.places, name).change(deadline, |_, leases| leases.at(address))?;
+    Ok(there.filter(|l| l.mac != Some(mac)).and_then(|lease| {
         let state = lease.state_now(&context.boot);
         let waits = state == LeaseState::Idle && (!lease.fixed || lease.is_owned_by(owner));
         (!waits).then(|| refused(name, &Refusal::Taken(Box::new(lease), state)))

@@ -20,7 +20,7 @@ pub mod wake;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::{BootId, Network, Result};
+use crate::model::{BootId, NetworkName, Result};
 use crate::places::{self, Places};
 use crate::registry::status;
 
@@ -52,6 +52,6 @@ impl Context {
 }
 
 /// Whether a network is to be up.
-pub(crate) fn status_up(context: &Context, network: &Network) -> Result<bool> {
-    Ok(status::load(&context.places, &network.name)?.up)
+pub fn is_up(context: &Context, network: &NetworkName) -> Result<bool> {
+    Ok(status::load(&context.places, network)?.up)
 }

@@ -120,6 +120,13 @@ mod tests {
         ];
         let mut diagnosis = Diagnosis { format: 1, healthy: false, root: true, versions, checks };
         insta::assert_snapshot!(text(&diagnosis), @r"
+    1 check fails, 1 check was skipped
+    hybrid-hook 1, Linux 6.1, nft -, dnsmasq -, Docker 28�[2J, libvirt -
+
+    ok       the hooks: libvirtd (pid 7)
+    FAIL     the bridge: hybr0 is down�not up
+             mend: hybrid-hook apply
+    skipped  the docker: Docker did not answer in time
         ");
         diagnosis.checks.truncate(1);
         assert_eq!(verdict(&diagnosis), "all is well");

@@ -3,6 +3,7 @@
 use super::checks::{Finding, NONE_UP, needs_root, up};
 use super::look::Beyond;
 use super::record::{Check, Status};
+use crate::host::dns;
 use crate::host::listeners::Listener;
 use crate::model::Network;
 use crate::ops::inspect::look::{Facts, NetworkFacts};
@@ -40,10 +41,12 @@ pub(super) fn check(facts: &Facts, beyond: &Beyond) -> Check {
             // Where ours has its socket as well, only broadcasts may go to the wrong one.
             let has = of.dns.as_ref().ok().and_then(|d| if other.port == 53 { d.dns } else { d.dhcp });
             let status = if has == Some(true) { Status::Warn } else { Status::Fail };
-            let bridge = &of.network.bridge;
-            let look = other.process.as_ref().map(|p| format!("systemctl status {}", p.pid));
-            let keep = format!("stop it or keep it off {bridge}, then: hybrid-hook apply");
-            finding.note(status, detail, look.into_iter().chain([keep]));
+            let (bridge, unit) = (&of.network.bridge, dns::unit(&of.network.name));
+            let again = match &of.dns {
+                Ok(state) if state.supervised => format!("systemctl restart {unit}"),
+                _ => "hybrid-hook apply".to_owned(),
+            };
+            finding.note(status, detail, [format!("stop {who}, or keep it off {bridge}; then: {again}")]);
         }
     }
     finding.or("nobody else listens there")

@@ -47,6 +47,22 @@ fn trouble(facts: &Facts, beyond: &Beyond) -> String {
 #[test]
 fn a_host_in_order_passes_every_check() -> Result<()> {
     insta::assert_snapshot!(lines(&testing::facts()?, &beyond()), @r"
+    Ok files: one network
+    Ok service: process 1234
+    Ok hooks: libvirtd (pid 7) looked for hooks since ours are there
+    Ok executable: /usr/bin/hybrid-hook
+    Ok bridge: hybr0
+    Ok guests: every port and lease has its guest
+    Ok routing: as the networks' files say
+    Ok dnsmasq: it does
+    Ok ports: nobody else listens there
+    Ok input: nothing stops them
+    Ok forward: nothing stops them
+    Ok br_netfilter: not loaded: frames from guest to guest don't cross iptables
+    Ok docker: there, as they should be
+    Ok libvirt: there, as they should be
+    Ok overlap: neither a route nor another network does
+    Skipped ipv6: no network that is up has IPv6 with NAT
     ");
     Ok(())
 }
@@ -61,6 +77,27 @@ fn an_ordinary_user_is_told_what_needs_root() -> Result<()> {
         network.inside = None;
     }
     insta::assert_snapshot!(lines(&facts, &beyond()), @r"
+    Ok files: 1 of the networks' files; the registry is root's
+    Ok service: process 1234
+    Ok hooks: libvirtd (pid 7) looked for hooks since ours are there
+    Ok executable: /usr/bin/hybrid-hook
+    Ok bridge: hybr0
+    Ok guests: every port and lease has its guest
+    Skipped routing: only root can look at it
+        sudo hybrid-hook doctor
+    Skipped dnsmasq: only root can look at it
+        sudo hybrid-hook doctor
+    Skipped ports: only root can look at it
+        sudo hybrid-hook doctor
+    Skipped input: only root can look at it
+        sudo hybrid-hook doctor
+    Skipped forward: only root can look at it
+        sudo hybrid-hook doctor
+    Ok br_netfilter: not loaded: frames from guest to guest don't cross iptables
+    Ok docker: there, as they should be
+    Ok libvirt: there, as they should be
+    Ok overlap: neither a route nor another network does
+    Skipped ipv6: no network that is up has IPv6 with NAT
     ");
     Ok(())
 }
@@ -77,6 +114,12 @@ fn daemons_that_hang_skip_their_own_checks() -> Result<()> {
     let all = lines(&facts, &beyond);
     let skipped: Vec<_> = all.lines().filter(|l| l.contains("did not answer in time")).collect();
     insta::assert_snapshot!(skipped.join("\n"), @r"
+    Skipped hooks: systemd did not answer in time
+    Skipped input: nft or iptables did not answer in time
+    Skipped forward: nft or iptables did not answer in time
+    Skipped docker: Docker network hybrid-net: Docker did not answer in time
+    Skipped libvirt: libvirt network hybrid-net: libvirt did not answer in time
+    Skipped overlap: Docker did not answer in time; libvirt did not answer in time
     ");
     Ok(())
 }
@@ -120,6 +163,21 @@ fn what_others_do_to_us_is_named_with_the_way_out() -> Result<()> {
         dns.dns = Some(false);
     }
     insta::assert_snapshot!(trouble(&facts, &beyond), @r"
+    Warn bridge: hybr0 has an MTU of 1500 and the way out, eth0, one of 1400: large packets to the outside may get lost
+        write mtu = 1400 in /etc/hybrid-hook/networks/hybrid.toml, then: hybrid-hook apply
+    Fail dnsmasq: dnsmasq's socket for DNS is missing, should be there
+        systemctl restart hybrid-hook-dnsmasq@hybrid.service
+    Fail ports: named (pid 99) has port 53 on every address; named (pid 96) has port 67 on every address
+        stop named (pid 99), or keep it off hybr0; then: systemctl restart hybrid-hook-dnsmasq@hybrid.service
+        stop named (pid 96), or keep it off hybr0; then: systemctl restart hybrid-hook-dnsmasq@hybrid.service
+    Fail input: Input is shut
+        open it
+    Fail forward: Forward is shut
+        open it
+    Fail br_netfilter: Forward is shut
+        open it
+    Fail overlap: 10.0.1.0/24 of network hybrid overlaps 10.0.0.0/16 of the route to 10.0.0.0/16 by eth1
+        move the other one, or write a free subnet, such as 10.1.0.0/24, in /etc/hybrid-hook/networks/hybrid.toml, then: hybrid-hook apply
     ");
     Ok(())
 }
@@ -144,8 +202,16 @@ fn what_inspect_finds_is_in_its_check() -> Result<()> {
         network.lost_taps = vec![(tap, None::<PortBrief>)];
     }
     facts.nat = Ok(crate::host::firewall::TableState::Absent);
-    insta::assert_snapshot!(trouble(&facts, &beyond()), @r"
-    ");
+    insta::assert_snapshot!(trouble(&facts, &beyond()), @r#"
+    Fail service: the service hybrid-hook watch is not running, should be running
+        systemctl start hybrid-hook.service
+    Fail hooks: libvirtd (pid 7) is not told of our hooks, should be told, or started after them
+        hybrid-hook install
+    Fail guests: port vnet0 of vm "vm" is gone while its lease is active, should be there, or its lease idle
+        hybrid-hook apply
+    Fail routing: nftables table inet hybrid_hook (NAT) is not there, should be there
+        hybrid-hook apply
+    "#);
     Ok(())
 }
 

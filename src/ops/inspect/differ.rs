@@ -181,8 +181,8 @@ fn compare_taps(of: &NetworkFacts, found: &mut Findings) {
             None => found.differs(
                 Part::Guests,
                 what,
-                "gone, and its lease still active",
-                "the lease idle once the VM has ended",
+                "gone while its lease is active",
+                "there, or its lease idle",
                 APPLY,
             ),
         }
@@ -208,24 +208,23 @@ fn compare_settings(of: &NetworkFacts, found: &mut Findings) {
     }
 }
 
+/// Our table, as it is called in words.
+const NAT_TABLE: &str = "nftables table inet hybrid_hook (NAT)";
+
 fn compare_nat(facts: &Facts, of: &NetworkFacts, found: &mut Findings) {
     if !of.network.nat {
         return;
     }
     match &facts.nat {
         Ok(TableState::Current) => {}
-        Ok(TableState::Absent) => {
-            found.differs(Part::Routing, "NAT", "no nftables table inet hybrid_hook", "that table", APPLY);
-        }
-        Ok(TableState::Stale) => {
-            found.differs(
-                Part::Routing,
-                "NAT",
-                "another table inet hybrid_hook",
-                "as hybrid-hook renders it",
-                APPLY,
-            );
-        }
+        Ok(TableState::Absent) => found.differs(Part::Routing, NAT_TABLE, "not there", "there", APPLY),
+        Ok(TableState::Stale) => found.differs(
+            Part::Routing,
+            NAT_TABLE,
+            "changed, or of another rendering",
+            "as hybrid-hook renders it",
+            APPLY,
+        ),
         Err(fault) if fault.kind() == Kind::Missing => {
             found.is_faulty(Part::Routing, "NAT", fault, "on", "install nftables, then: hybrid-hook apply");
         }
@@ -267,8 +266,7 @@ fn compare_dns(facts: &Facts, of: &NetworkFacts, bridge_in_order: bool, found: &
         let lacks = |socket: Option<bool>| state.running() && bridge_in_order && socket == Some(false);
         for (name, socket) in [("DNS", state.dns), ("DHCP", state.dhcp)] {
             if lacks(socket) {
-                let mend =
-                    format!("hybrid-hook doctor, then: systemctl restart {}", dns::unit(&of.network.name));
+                let mend = format!("systemctl restart {}", dns::unit(&of.network.name));
                 found.differs(
                     Part::Dnsmasq,
                     format!("dnsmasq's socket for {name}"),

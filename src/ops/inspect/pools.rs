@@ -7,13 +7,15 @@ use super::record::{PoolGuests, PoolRecord};
 use crate::host::docker::Endpoint;
 use crate::model::{AddressRange, Family, LeaseRecord, LeaseState, Network};
 
-/// Every pool of every family. Where Docker could not be asked, its containers count only as far as they
+/// The VMs' pool of the family that leases are in (the other one's addresses follow it), and every pool
+/// of Docker's. Where Docker could not be asked, its containers count only as far as they
 /// have leases.
 pub(super) fn pools(network: &Network, leases: &[LeaseRecord], endpoints: &[Endpoint]) -> Vec<PoolRecord> {
     network
         .families()
-        .flat_map(|family| {
-            let vms = Some((PoolGuests::Vms, family.vm_pool));
+        .enumerate()
+        .flat_map(|(i, family)| {
+            let vms = (i == 0).then_some((PoolGuests::Vms, family.vm_pool));
             let containers = family.container_pool.map(|pool| (PoolGuests::Containers, pool));
             let pool = move |(guests, range)| pool(guests, range, family, leases, endpoints);
             [vms, containers].into_iter().flatten().map(pool)
@@ -90,7 +92,6 @@ mod tests {
             [
                 "Vms 10.0.1.128-10.0.1.254 127: 1 1 125",
                 "Containers 10.0.1.64/26 64: 2 0 62",
-                "Vms fd00:1::8000-fd00:1::fffe 32767: 1 1 32765",
                 "Containers fd00:1::4000/114 16384: 0 0 16384",
             ]
         );

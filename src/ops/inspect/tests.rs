@@ -68,7 +68,7 @@ fn guests_that_lost_the_bridge_are_named() -> Result<()> {
     insta::assert_snapshot!(text, @r#"
     port vnet0 of vm "vm": on no bridge; should be on hybr0; hybrid-hook apply
     port vnet0 of vm "vm": on br1; should be on hybr0; ip link set vnet0 master hybr0
-    port vnet0 of vm "vm": gone, and its lease still active; should be the lease idle once the VM has ended; hybrid-hook apply
+    port vnet0 of vm "vm": gone while its lease is active; should be there, or its lease idle; hybrid-hook apply
     port of container "web": on no bridge of ours; should be on hybr0; hybrid-hook apply
     "#);
     Ok(())
@@ -95,7 +95,7 @@ fn what_others_have_in_our_place_is_said_in_the_words_of_the_refusal() -> Result
         facts.nat = Ok(TableState::Stale);
     })?;
     insta::assert_snapshot!(text, @r"
-    NAT: another table inet hybrid_hook; should be as hybrid-hook renders it; hybrid-hook apply
+    nftables table inet hybrid_hook (NAT): changed, or of another rendering; should be as hybrid-hook renders it; hybrid-hook apply
     Docker network hybrid-net: there is a Docker network hybrid-net that is not ours; should be this network's own; docker network rm hybrid-net
     libvirt network hybrid-net: somebody else's; should be this network's own; name another libvirt_network in /etc/hybrid-hook/networks/hybrid.toml, then: hybrid-hook apply
     ");

@@ -39,7 +39,11 @@ fn text(diagnosis: &Diagnosis) -> String {
     let mut lines = vec![verdict(diagnosis), versions(&diagnosis.versions), String::new()];
     for check in &diagnosis.checks {
         lines.push(line(check));
-        lines.extend(check.mend.iter().map(|m| format!("         mend: {}", output::printable(m))));
+        let own = check.mend.iter().filter(|m| m.as_str() != doctor::AS_ROOT);
+        lines.extend(own.map(|m| format!("         mend: {}", output::printable(m))));
+    }
+    if diagnosis.checks.iter().any(|c| c.mend.iter().any(|m| m == doctor::AS_ROOT)) {
+        lines.push(format!("\nroot can make the others: {}", doctor::AS_ROOT));
     }
     lines.join("\n")
 }

@@ -14,6 +14,9 @@ use super::Context;
 use super::inspect;
 use crate::model::Result;
 
+/// What mends a check that was skipped because only root can make it.
+pub const AS_ROOT: &str = "sudo hybrid-hook doctor";
+
 /// Makes every check. Anybody may; what only root can see is skipped. Each check has a bound of its own:
 /// a daemon that hangs costs three seconds and its own checks.
 ///

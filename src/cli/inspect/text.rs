@@ -161,7 +161,8 @@ fn sections(network: &NetworkRecord) -> Vec<String> {
 }
 
 fn table(heading: &[&str], cells: Vec<Vec<String>>) -> Vec<String> {
-    rows(heading, cells).into_iter().map(|line| format!("  {line}")).collect()
+    let lines = rows(heading, cells).into_iter().map(|line| format!("  {line}"));
+    std::iter::once(String::new()).chain(lines).collect()
 }
 
 fn dnsmasq(record: &DnsmasqRecord) -> String {

@@ -90,7 +90,7 @@ impl Finding {
 
 /// The word for a check that needs root, and how to get it.
 pub(super) fn needs_root(finding: Finding) -> Check {
-    finding.skipped("only root can look at it", Some("sudo hybrid-hook doctor".to_owned()))
+    finding.skipped("only root can look at it", Some(super::AS_ROOT.to_owned()))
 }
 
 /// The networks that are to be up; none: there is nothing to check.
@@ -183,6 +183,9 @@ impl<'a> Seen<'a> {
             return finding.skipped("libvirt is not installed", None);
         }
         self.found(&mut finding, Part::Hooks);
+        if finding.details.is_empty() && self.unseen(Part::Hooks).is_some() {
+            return needs_root(finding);
+        }
         let names: Vec<_> = daemons.iter().map(|d| format!("{} (pid {})", d.name, d.pid)).collect();
         finding.or(if names.is_empty() {
             "they are there; no daemon of libvirt's runs now".to_owned()
@@ -296,7 +299,7 @@ fn ipv6(facts: &Facts, beyond: &Beyond) -> Check {
     let mut finding = Finding::new("ipv6", "IPv6 leaves the host where a network has it");
     let with: Vec<_> = up(facts).into_iter().filter(|n| n.network.nat && n.network.ipv6.is_some()).collect();
     if with.is_empty() {
-        return finding.skipped("no network that is up has IPv6 with NAT", None);
+        return finding.or("no network that is up has IPv6 with NAT");
     }
     for of in with.iter().filter(|n| !beyond.ipv6_forwards.contains(&n.network.name)) {
         finding.note(

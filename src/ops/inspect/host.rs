@@ -113,6 +113,16 @@ fn hooks(facts: &Facts, found: &mut Findings) {
     if facts.hooks.iter().all(|h| h.state == HookState::Ours) {
         for unaware in installation.daemons.iter().filter(|d| !d.sees_hooks) {
             let what = format!("{} (pid {})", unaware.daemon.name, unaware.daemon.pid);
+            if !facts.root {
+                // Which daemons were told is written down for root alone.
+                found.cannot_see(
+                    Part::Hooks,
+                    "whether libvirt's daemons know the hooks",
+                    "root's record",
+                    true,
+                );
+                continue;
+            }
             found.differs(Part::Hooks, what, "not told of our hooks", "told, or started after them", INSTALL);
         }
     }

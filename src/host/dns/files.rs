@@ -74,12 +74,22 @@ impl Folder {
         self.0.join(RESERVATIONS)
     }
 
+    /// Every guest's reservation, as it stands.
+    pub(super) fn all_reservations(&self) -> Result<Vec<String>> {
+        let folder = self.reservations();
+        let mut texts = Vec::new();
+        for name in names(&folder)? {
+            texts.extend(read(&folder.join(name))?);
+        }
+        Ok(texts)
+    }
+
     fn hosts(&self) -> PathBuf {
         self.0.join(HOSTS)
     }
 
     /// Puts `text` in a file of the folder, in one step. `false` when it stood there already.
-    fn put(&self, path: &Path, text: &str) -> Result<bool> {
+    pub(super) fn put(&self, path: &Path, text: &str) -> Result<bool> {
         if read(path)?.as_deref() == Some(text) {
             return Ok(false);
         }

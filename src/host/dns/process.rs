@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::files::{Folder, read, remove};
+use super::leases::without_stale;
 use super::render::pid_file_of;
 use crate::deadline::Deadline;
 use crate::host::process::run_ok;
@@ -174,8 +175,16 @@ fn start_again(
     {
         end(network, &r, deadline)?;
     }
+    let unit = unit(&network.name);
+    if supervised && without_stale(own)?.is_some() {
+        systemd::stop(&unit, deadline)?;
+    }
+    // It has ended: nothing is written to its record meanwhile.
+    if let Some(record) = without_stale(own)? {
+        own.put(&own.leases(), &record)?;
+    }
     if supervised {
-        systemd::restart(&unit(&network.name), deadline)?;
+        systemd::restart(&unit, deadline)?;
     } else {
         daemon(network, own, deadline)?;
     }

@@ -3,18 +3,6 @@
 # shellcheck source=SCRIPTDIR/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# The container is on our Docker network.
-on() { # CONTAINER
-	[ -n "$(container_address "$1")" ] || {
-		echo "$1 is not on hybrid-net"
-		return 1
-	}
-}
-
-off() { # CONTAINER
-	same "$(container_address "$1")" "" "address of $1"
-}
-
 # Its default route, its other networks and their endpoints.
 standing() { # CONTAINER
 	default_route "$1"

@@ -314,7 +314,7 @@ test_a_network_hook_never_stops_anything() {
 port() { # MAC
 	cat <<-END
 		<hookData><network connections='1'><name>hybrid-net</name>
-		<uuid>$(virsh net-uuid hybrid-net | head -n 1)</uuid>
+		<uuid>$(virsh net-uuid hybrid-net | sed '/^$/d')</uuid>
 		<forward mode='bridge'/><bridge name='hybr0'/></network>
 		<networkport><uuid>$(uuid_of port)</uuid>
 		<owner><name>ported</name><uuid>$(uuid_of ported)</uuid></owner>
@@ -368,7 +368,7 @@ test_a_name_that_libvirt_takes() {
 		sed 's|<name>x</name>|<name>Gr\&#xF6;\&#xDF;e \&amp; $(reboot)</name>|' >"$T/x.xml"
 	virsh -q define "$T/x.xml"
 	local name
-	name=$(virsh -q list --all --name | head -n 1)
+	name=$(virsh -q list --all --name | sed '/^$/d')
 	virsh -q start --paused "$name"
 	same "$(leases | jq -r '.[0].state')" active
 	leases | jq -e '.[0].hostname | test("^[a-z0-9-]+$")' >/dev/null

@@ -213,7 +213,7 @@ vm_paused() { # NAME [options of hybrid-lab-domain]
 }
 
 uuid() { # NAME
-	virsh domuuid "$1" | head -n 1
+	virsh domuuid "$1" | sed '/^$/d'
 }
 
 running() { # NAME
@@ -299,6 +299,18 @@ container() { # NAME [options of docker run]
 
 container_address() { # NAME [DOCKER NETWORK]
 	docker inspect -f "{{with index .NetworkSettings.Networks \"${2:-hybrid-net}\"}}{{.IPAddress}}{{end}}" "$1"
+}
+
+# The container is on our Docker network.
+on() { # CONTAINER
+	[ -n "$(container_address "$1")" ] || {
+		echo "$1 is not on hybrid-net"
+		return 1
+	}
+}
+
+off() { # CONTAINER
+	same "$(container_address "$1")" "" "address of $1"
 }
 
 default_route() { # CONTAINER

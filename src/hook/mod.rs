@@ -21,8 +21,6 @@ use crate::registry::networks;
 
 /// A whole hook call, at most; libvirt itself would wait for ever.
 const LIMIT: Duration = Duration::from_secs(8);
-/// A wait for the registry's lock, at most.
-const LOCK_LIMIT: Duration = Duration::from_secs(5);
 /// Domain XML is some kilobytes; more than this is not read.
 const INPUT_LIMIT: u64 = 16 << 20;
 

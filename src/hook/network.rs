@@ -6,8 +6,9 @@ use crate::model::{ClaimRequest, DnsLabel, Origin, Owner, Result};
 use crate::ops::release::Which;
 use crate::ops::{self, Context};
 use crate::places::Places;
+use crate::registry::lock;
 
-use super::{Answer, LOCK_LIMIT, watchdog};
+use super::{Answer, watchdog};
 
 /// The operations that we know. Every other is answered with 0 at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub fn answer(operation_name: &str, xml: &[u8]) -> Answer {
             log::info!("libvirt network {:?}: {operation_name}", port.network);
             return Ok(());
         };
-        let lock = deadline.at_most(LOCK_LIMIT);
+        let lock = deadline.at_most(lock::patience());
         match operation {
             Operation::PortCreated => {
                 // A lease that the qemu hook wrote, or will write, knows more than the port does.

@@ -8,8 +8,9 @@ use crate::model::{ClaimRequest, Fault, LeaseState, Network, Origin, Owner, Resu
 use crate::ops::release::Which;
 use crate::ops::{self, Context};
 use crate::places::Places;
+use crate::registry::lock;
 
-use super::{Answer, LOCK_LIMIT, watchdog};
+use super::{Answer, watchdog};
 
 /// The operations that we know. Every other is answered with 0 at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,13 +207,13 @@ impl Subject {
             avoid: Vec::new(),
             probe: true,
         };
-        granted.push(ops::claim::claim(context, &nic.network, request, deadline.at_most(LOCK_LIMIT))?);
+        granted.push(ops::claim::claim(context, &nic.network, request, deadline.at_most(lock::patience()))?);
         if let Some(wanted) = self.block(nic) {
             granted.extend(ops::delegation::claim(
                 context,
                 &nic.network,
                 &wanted,
-                deadline.at_most(LOCK_LIMIT),
+                deadline.at_most(lock::patience()),
             )?);
         }
         Ok(())
@@ -277,7 +278,7 @@ impl Subject {
                 nic.mac,
                 &self.owner,
                 nic.tap.clone(),
-                deadline.at_most(LOCK_LIMIT),
+                deadline.at_most(lock::patience()),
             )?;
         }
         Ok(())
@@ -289,7 +290,13 @@ impl Subject {
             let block = nic.request.block.map(|size| size.macs(&nic.network, nic.mac));
             let macs = std::iter::once(nic.mac).chain(block.into_iter().flatten()).collect();
             let which = Which { owner: self.owner.id.clone(), macs, generation: None };
-            match ops::release::release(context, &nic.network, &which, false, deadline.at_most(LOCK_LIMIT)) {
+            match ops::release::release(
+                context,
+                &nic.network,
+                &which,
+                false,
+                deadline.at_most(lock::patience()),
+            ) {
                 Ok(released) => {
                     for lease in released.idle {
                         log::info!("{} on network {} is idle", lease.address, nic.network);

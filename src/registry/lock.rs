@@ -11,6 +11,18 @@ use crate::model::{Fault, Result};
 
 use super::durable::{self, io_fault};
 
+/// The variable that changes [`patience`].
+pub const VARIABLE: &str = "HYBRID_LOCK_TIMEOUT";
+
+/// How long a command or a hook waits for the registry's lock: 5 seconds, unless
+/// `HYBRID_LOCK_TIMEOUT` names another number of seconds, a day at most.
+#[must_use]
+pub fn patience() -> Duration {
+    let seconds = std::env::var(VARIABLE).ok().and_then(|v| v.parse::<f64>().ok());
+    let seconds = seconds.filter(|s| *s > 0.0 && *s <= 86_400.0);
+    seconds.map_or(Duration::from_secs(5), Duration::from_secs_f64)
+}
+
 /// A lock that is held until it is dropped, or until the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
@@ -20,41 +32,25 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock, waiting until `deadline`. `what` names the thing in the message that says who holds it.
     pub fn take(path: &Path, what: &str, deadline: Deadline) -> Result<Self> {
-        let mut pause = Duration::from_micros(200);
-        loop {
-            if let Some(lock) = Self::try_take(path)? {
-                return Ok(lock);
-            }
-            if deadline.passed() {
-                return Err(Self::busy(path, what));
-            }
-            // Spread the waiters, or they all look at once.
-            let spread = Duration::from_micros(u64::from(std::process::id() % 97) * 10);
-            std::thread::sleep((pause + spread).min(deadline.left()));
-            pause = (pause * 2).min(Duration::from_millis(4));
+        match Self::try_take(path)? {
+            Some(lock) => Ok(lock),
+            None => Self::queue(path, deadline)?.ok_or_else(|| Self::busy(path, what)),
         }
     }
 
     /// Takes the lock if nobody has it.
     pub fn try_take(path: &Path) -> Result<Option<Self>> {
         loop {
-            let mut file = Self::open(path)?;
+            let file = Self::open(path)?;
             match fs2::FileExt::try_lock_exclusive(&file) {
                 Ok(()) => {}
                 Err(e) if e.kind() == ErrorKind::Interrupted => continue,
                 Err(e) if e.raw_os_error() == fs2::lock_contended_error().raw_os_error() => return Ok(None),
                 Err(e) => return Err(io_fault("lock", path, e)),
             }
-            // The folder may have been removed while we waited: then this is a lock on nothing.
-            let ours = file.metadata().map_err(|e| io_fault("look at", path, e))?;
-            match std::fs::metadata(path) {
-                Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => {}
-                _ => continue,
+            if let Some(lock) = Self::own(file, path)? {
+                return Ok(Some(lock));
             }
-            // For the message of those who wait; not worth failing for.
-            let _ = file.rewind();
-            let _ = file.write_all(format!("{:<10}\n", std::process::id()).as_bytes());
-            return Ok(Some(Self { file }));
         }
     }
 
@@ -68,6 +64,52 @@ impl Lock {
             format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), meta.ino());
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
         holder_in(&locks, &file)
+    }
+
+    /// Waits in the kernel's queue, which is served in order: those who only look now and then go
+    /// without for ever when many do. flock(2) knows no time-out, so a thread waits; one that we
+    /// no longer wait for lets go as soon as it gets the lock, and ends with the process at the latest.
+    fn queue(path: &Path, deadline: Deadline) -> Result<Option<Self>> {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let path = path.to_owned();
+        let waiter = move || {
+            let taken = Self::wait(&path);
+            // Nobody listens any more: the lock is dropped with the message.
+            let _ = sender.send(taken);
+        };
+        std::thread::Builder::new()
+            .name("lock".to_owned())
+            .spawn(waiter)
+            .map_err(|e| Fault::failed("cannot start the thread that waits for a lock").because(e))?;
+        receiver.recv_timeout(deadline.left()).ok().transpose()
+    }
+
+    fn wait(path: &Path) -> Result<Self> {
+        loop {
+            let file = Self::open(path)?;
+            match fs2::FileExt::lock_exclusive(&file) {
+                Ok(()) => {}
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(io_fault("lock", path, e)),
+            }
+            if let Some(lock) = Self::own(file, path)? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// The lock on a file that was just locked; `None` when it is no longer the file of that name.
+    fn own(mut file: File, path: &Path) -> Result<Option<Self>> {
+        // The folder may have been removed while we waited: then this is a lock on nothing.
+        let ours = file.metadata().map_err(|e| io_fault("look at", path, e))?;
+        match std::fs::metadata(path) {
+            Ok(now) if (now.dev(), now.ino()) == (ours.dev(), ours.ino()) => {}
+            _ => return Ok(None),
+        }
+        // For the message of those who wait; not worth failing for.
+        let _ = file.rewind();
+        let _ = file.write_all(format!("{:<10}\n", std::process::id()).as_bytes());
+        Ok(Some(Self { file }))
     }
 
     fn open(path: &Path) -> Result<File> {
@@ -94,7 +136,7 @@ impl Lock {
         let holder = pid.map_or_else(|| "another process".to_owned(), |p| format!("process {p}"));
         let hint = pid.map_or_else(
             || format!("fuser {} shows who holds it", path.display()),
-            |p| format!("ps -p {p} shows what it is; try again when it is done"),
+            |p| format!("ps -p {p} shows what it is; {VARIABLE} sets how many seconds to wait"),
         );
         Fault::failed(format!("{what} is locked by {holder}, and it did not let go in time")).hint(hint)
     }
@@ -156,7 +198,9 @@ mod tests {
         let text = error.err().map(|e| e.to_string()).unwrap_or_default();
         assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
         drop(held);
-        assert!(Lock::try_take(&path)?.is_some());
+        // The one that gave up is still in the queue, and lets go at once.
+        let next = Lock::take(&path, "x", Deadline::after(Duration::from_secs(10)))?;
+        drop(next);
         Ok(())
     }
 

@@ -83,36 +83,34 @@ impl Block {
     /// can't be understood must not be overwritten.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let Some(text) = durable::read_text(path)? else { return Ok(None) };
-        let block = Self::parse(&text).map_err(|why| {
-            Fault::failed(format!("the registry can't be read: {}: {why}", path.display())).hint(format!(
+        let refused =
+            |why: &str| Fault::failed(format!("the registry can't be read: {}: {why}", path.display()));
+        let damaged = |why: &str| {
+            refused(why).hint(format!(
                 "restore the file from a backup, or move it away to give its addresses up: mv {0} {0}.damaged",
                 path.display()
             ))
-        })?;
+        };
+        let block: Self = match toml::from_str(&text) {
+            Ok(block) => block,
+            // The version is looked at only where the whole does not parse: that is the rare case.
+            Err(error) => match toml::from_str::<Versioned>(&text) {
+                Ok(Versioned { format: Some(other) }) if other != FORMAT => {
+                    return Err(refused(&newer(other)));
+                }
+                Ok(Versioned { format: None }) => return Err(damaged("it is cut off or empty")),
+                _ => return Err(damaged(&one_line(&error))),
+            },
+        };
+        if block.format != FORMAT {
+            return Err(refused(&newer(block.format)));
+        }
         if let Some(id) = BlockId::from_path(path)
             && let Some(stray) = block.leases.iter().find(|l| id.slot(l.address).is_none())
         {
-            return Err(Fault::failed(format!(
-                "the registry can't be read: {}: {} does not belong in this file",
-                path.display(),
-                stray.address
-            )));
+            return Err(damaged(&format!("{} does not belong in this file", stray.address)));
         }
         Ok(Some(block))
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        // The version first, only where the whole does not parse: that is the rare case.
-        toml::from_str::<Self>(text).map_err(|e| one_line(&e)).and_then(|block| {
-            if block.format == FORMAT { Ok(block) } else { Err(String::new()) }
-        }).map_err(|why| match toml::from_str::<Versioned>(text) {
-            Ok(Versioned { format: Some(FORMAT) }) => why,
-            Ok(Versioned { format: Some(other) }) => {
-                format!("it has format {other} and this program knows {FORMAT}; use the hybrid-hook that wrote it")
-            }
-            Ok(Versioned { format: None }) => "it is cut off or empty".to_owned(),
-            Err(_) => why,
-        })
     }
 
     /// The text of its file.
@@ -138,6 +136,10 @@ impl Block {
         let place = self.leases.iter().position(|l| l.address == address)?;
         Some(self.leases.remove(place))
     }
+}
+
+fn newer(format: u32) -> String {
+    format!("it has format {format} and this program knows {FORMAT}; use the hybrid-hook that wrote it")
 }
 
 /// The files of blocks in a folder, in the order of names; no folder, no files.

@@ -14,6 +14,7 @@ pub mod status;
 pub mod transaction;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::model::{Fault, Lease, Network, NetworkName, Result};
@@ -53,11 +54,7 @@ impl Registry {
     ) -> Result<T> {
         durable::make_folder(&self.places.state, 0o700)?;
         durable::make_folder(&self.places.state.join("networks"), 0o700)?;
-        let lock = Lock::take(
-            &self.folder.join("lock"),
-            &format!("the registry of network {}", self.name),
-            deadline,
-        )?;
+        let lock = self.lock(deadline)?;
         let network = networks::load(&self.places, &self.name)?;
         durable::make_folder(&self.blocks(), 0o700)?;
         let mut transaction = Transaction::begin(&self.places, &self.name, &self.blocks())?;
@@ -67,25 +64,37 @@ impl Registry {
         Ok(result)
     }
 
-    /// Every lease, in the order of addresses, without a lock: each block is replaced as a whole.
-    /// A MAC that a crash left at two addresses appears once, with the newer one.
+    /// Every lease, in the order of addresses, without a lock where that can be: each block is
+    /// replaced as a whole. A MAC that a crash left at two addresses appears once, with the newer one.
     pub fn read(&self) -> Result<Vec<Lease>> {
         let folder = self.blocks();
-        let stamp = |path: &Path| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-        for _ in 0..8 {
+        for pause in [1, 2, 4, 8, 16] {
             let before = stamp(&folder);
-            let mut leases = Vec::new();
-            for path in block::files(&folder)? {
-                if let Some(block) = Block::read(&path)? {
-                    leases.extend(block.leases);
-                }
+            let leases = self.read_once()?;
+            // A lease that moved between two files while we read would be missed: look again.
+            if before == stamp(&folder) {
+                return Ok(leases);
             }
-            // A lease that moved between two files while we read could be missed: look again.
-            if stamp(&folder) == before {
-                return Ok(newest_of_each_mac(leases));
+            std::thread::sleep(Duration::from_millis(pause));
+        }
+        // It changes all the time: so take a turn.
+        let _lock = self.lock(Deadline::after(lock::patience()))?;
+        self.read_once()
+    }
+
+    fn read_once(&self) -> Result<Vec<Lease>> {
+        let mut leases = Vec::new();
+        for path in block::files(&self.blocks())? {
+            if let Some(block) = Block::read(&path)? {
+                leases.extend(block.leases);
             }
         }
-        Err(Fault::failed(format!("the registry of network {} kept changing while it was read", self.name)))
+        Ok(newest_of_each_mac(leases))
+    }
+
+    fn lock(&self, deadline: Deadline) -> Result<Lock> {
+        let what = format!("the registry of network {}", self.name);
+        Lock::take(&self.folder.join("lock"), &what, deadline)
     }
 
     /// Forgets every lease of a network that is being deleted.
@@ -93,16 +102,17 @@ impl Registry {
         if !self.folder.exists() {
             return Ok(());
         }
-        let lock = Lock::take(
-            &self.folder.join("lock"),
-            &format!("the registry of network {}", self.name),
-            deadline,
-        )?;
+        let lock = self.lock(deadline)?;
         let gone = std::fs::remove_dir_all(&self.folder);
         drop(lock);
         gone.map_err(|e| Fault::failed(format!("cannot remove {}", self.folder.display())).because(e))?;
         durable::sync_folder(&self.places.state.join("networks"))
     }
+}
+
+/// When a file was added to a folder, replaced or removed last.
+fn stamp(folder: &Path) -> Option<std::time::SystemTime> {
+    std::fs::metadata(folder).and_then(|m| m.modified()).ok()
 }
 
 /// Keeps one entry of each MAC, the one with the highest generation, in the order of addresses.

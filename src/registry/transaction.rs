@@ -15,10 +15,12 @@ use super::index::Index;
 
 /// What a file's edit is, and so when it is written: an entry must be at its new place before it
 /// leaves its old one, so that a crash between the two loses nothing. A reader takes the newer.
+/// What such a crash left behind goes before the newer entry does: else it would count again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Edit {
     None,
     Puts,
+    DropsStale,
     OnlyTakes,
 }
 
@@ -58,10 +60,20 @@ impl Transaction {
     pub fn take(&mut self, address: IpAddr) -> Result<Option<Lease>> {
         let (block, edit) = self.block(BlockId::of(address))?;
         let lease = block.take(address);
-        if lease.is_some() && *edit == Edit::None {
+        if lease.is_some() && *edit != Edit::Puts {
             *edit = Edit::OnlyTakes;
         }
         Ok(lease)
+    }
+
+    /// Removes what a crash in the middle of a move left at an address.
+    fn drop_stale(&mut self, address: IpAddr) -> Result<()> {
+        let (block, edit) = self.block(BlockId::of(address))?;
+        block.take(address);
+        if *edit == Edit::None {
+            *edit = Edit::DropsStale;
+        }
+        Ok(())
     }
 
     /// Every lease, in the order of addresses.
@@ -73,12 +85,24 @@ impl Transaction {
         for id in ids {
             leases.extend(self.block(id)?.0.leases.iter().cloned());
         }
-        Ok(super::newest_of_each_mac(leases))
+        let newest = super::newest_of_each_mac(leases.clone());
+        if newest.len() < leases.len() {
+            for stale in leases.iter().filter(|l| !newest.contains(l)) {
+                self.drop_stale(stale.address)?;
+            }
+        }
+        Ok(newest)
     }
 
     /// The lease of a MAC: the newest, should a crash have left two.
     pub fn of_mac(&mut self, mac: MacAddress) -> Result<Option<Lease>> {
-        Ok(self.by_mac(mac)?.into_iter().max_by_key(|l| l.generation))
+        let mut leases = self.by_mac(mac)?;
+        leases.sort_by_key(|l| l.generation);
+        let newest = leases.pop();
+        for stale in leases {
+            self.drop_stale(stale.address)?;
+        }
+        Ok(newest)
     }
 
     pub(super) fn commit(mut self) -> Result<()> {
@@ -126,7 +150,14 @@ impl LeaseView for Transaction {
     }
 
     fn at(&mut self, address: IpAddr) -> Result<Option<Lease>> {
-        Ok(self.block(BlockId::of(address))?.0.at(address).cloned())
+        let Some(lease) = self.block(BlockId::of(address))?.0.at(address).cloned() else { return Ok(None) };
+        if let Some(mac) = lease.mac
+            && self.by_mac(mac)?.iter().any(|other| other.generation > lease.generation)
+        {
+            self.drop_stale(address)?;
+            return Ok(None);
+        }
+        Ok(Some(lease))
     }
 
     fn reserved_for(&mut self, hostname: &DnsLabel) -> Result<Option<Lease>> {

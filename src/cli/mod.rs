@@ -25,9 +25,10 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::deadline::Deadline;
-use crate::model::{Fault, Kind, Result};
+use crate::model::{Fault, Invalid, Kind, Result};
 use crate::ops::Context;
 use crate::places::Places;
+use crate::registry::lock;
 
 /// libvirt VMs and Docker containers as equal neighbours on one network.
 #[derive(Debug, Parser)]
@@ -35,7 +36,7 @@ use crate::places::Places;
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (conflict, full, in use), \
                         4 a thing it needs is not there.")]
 struct Cli {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Folders")]
     folders: Folders,
     #[command(subcommand)]
     command: Command,
@@ -133,8 +134,6 @@ impl HookByHand {
     }
 }
 
-/// How long a command waits for a lock.
-const LOCK: Duration = Duration::from_secs(5);
 /// How long a command may take in all, where it talks to daemons.
 const WHOLE: Duration = Duration::from_secs(60);
 
@@ -149,7 +148,7 @@ impl Surroundings {
     }
 
     fn lock_deadline(&self) -> Deadline {
-        Deadline::after(LOCK)
+        Deadline::after(lock::patience())
     }
 
     fn deadline(&self) -> Deadline {
@@ -163,8 +162,11 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help and version as "errors" with exit code 0.
-            let _ = error.print();
+            match bad_value(&error) {
+                Some(fault) => output::fault(&fault),
+                // clap prints help and version as "errors" with exit code 0.
+                None => drop(error.print()),
+            }
             return ExitCode::from(if error.use_stderr() { Kind::Usage.exit_code() } else { 0 });
         }
     };
@@ -198,6 +200,29 @@ pub fn main() -> ExitCode {
             ExitCode::from(fault.kind().exit_code())
         }
     }
+}
+
+/// A value that its option refused, in one line: clap shows the value as it came, of any length.
+fn bad_value(error: &clap::Error) -> Option<Fault> {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    if error.kind() != ErrorKind::ValueValidation {
+        return None;
+    }
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let why = std::error::Error::source(error)?;
+    // `--ip <IP>` as `--ip`.
+    let option = text(ContextKind::InvalidArg)?.split(' ').next()?;
+    let fault = match why.downcast_ref::<Invalid>() {
+        Some(invalid) => Fault::usage(format!("{option}: {invalid}")),
+        None => {
+            let value: String = text(ContextKind::InvalidValue)?.chars().take(80).collect();
+            Fault::usage(format!("{option}: {value:?}: {why}"))
+        }
+    };
+    Some(fault.hint("--help tells what it takes"))
 }
 
 /// The whole command line, for completions and the man page.

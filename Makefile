@@ -5,7 +5,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .PHONY: help
 help: ## list these
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-24s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z][a-z -]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-24s%s\n", $$1, $$2 }'
 
 .PHONY: build
 build: ## build the release: target/release/hybrid-hook and hybrid-libvirt

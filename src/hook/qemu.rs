@@ -101,7 +101,7 @@ fn act(
         }
         Operation::Start => {
             let domain = Subject::read(xml, networks, broken)?;
-            if !domain.holds_all(context, deadline.at_most(LOCK_LIMIT))? {
+            if !domain.holds_all(context, deadline.at_most(lock::patience()))? {
                 domain.claim(context, deadline)?;
             }
             domain.pin_ports(networks, deadline);
@@ -328,8 +328,8 @@ fn filter(
     };
     for nic in &domain.nics {
         let (network, Some(address)) = (&nic.network, nic.request.ip) else { continue };
-        let lock = deadline.at_most(LOCK_LIMIT);
-        let other = ops::claim::in_the_way(context, network, nic.mac, &domain.owner.id, address, lock);
+        let patience = deadline.at_most(lock::patience());
+        let other = ops::claim::in_the_way(context, network, nic.mac, &domain.owner.id, address, patience);
         match other {
             Ok(None) => {}
             Ok(Some(fault)) => return Err(fault),

@@ -1,6 +1,8 @@
 //! What a crash can leave on the disk, made by hand, and what becomes of it.
 
+use hybrid_hook::deadline::Deadline;
 use std::fs;
+use std::time::Duration;
 
 use hybrid_hook::registry::snapshot::{self, Snapshot};
 
@@ -148,7 +150,13 @@ fn the_registry_and_what_was_published_say_the_same() -> Outcome {
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file)?.permissions());
     assert_eq!(mode & 0o777, 0o644);
     // By each door the same NIC holds the same address.
-    let held = hybrid_hook::ops::claim::held(&context, &network.name, nic(6)?, &super::host::owner(6)?)?;
+    let held = hybrid_hook::ops::claim::held(
+        &context,
+        &network.name,
+        nic(6)?,
+        &super::host::owner(6)?,
+        Deadline::after(Duration::from_secs(5)),
+    )?;
     assert_eq!(held.map(|l| l.address.to_string()).as_deref(), Some("10.0.1.20"));
     Ok(())
 }

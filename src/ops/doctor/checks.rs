@@ -200,7 +200,7 @@ impl<'a> Seen<'a> {
         let Some(ours) = ours else {
             return finding.skipped("there is no hook of ours", Some(INSTALL.to_owned()));
         };
-        for why in unsafe_places(self.facts) {
+        for (_, why) in unsafe_places(self.facts) {
             finding.note(Status::Fail, why, [move_to_usr_bin()]);
         }
         let target = ours.target.as_ref().unwrap_or(&ours.path);
@@ -263,9 +263,6 @@ fn overlap(facts: &Facts, beyond: &Beyond) -> Check {
     for of in &facts.networks {
         let network = &of.network;
         let mut taken: Vec<Taken> = Vec::new();
-        if let Some(Ok(routes)) = beyond.taken.get(&network.name) {
-            taken.extend(routes.iter().cloned());
-        }
         let others = docker.iter().filter(|(name, _)| name != network.docker_network.as_str());
         let who = |name: &str| format!("Docker network {name:?}");
         taken.extend(others.map(|(name, subnet)| Taken { subnet: *subnet, who: who(name) }));
@@ -276,6 +273,10 @@ fn overlap(facts: &Facts, beyond: &Beyond) -> Check {
         for other in facts.networks.iter().map(|n| &n.network).filter(|n| n.name != network.name) {
             let who = format!("network {}", other.name);
             taken.extend(other.families().map(|f| Taken { subnet: f.subnet, who: who.clone() }));
+        }
+        // Last: an address or a route is most often that of one of those.
+        if let Some(Ok(routes)) = beyond.taken.get(&network.name) {
+            taken.extend(routes.iter().cloned());
         }
         let Some(other) = overlap::first_overlap(network, &taken) else { continue };
         let mine = network.overlapping(&other.subnet).unwrap_or(other.subnet);

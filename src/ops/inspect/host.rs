@@ -126,12 +126,12 @@ fn hooks(facts: &Facts, found: &mut Findings) {
             found.differs(Part::Hooks, what, "not told of our hooks", "told, or started after them", INSTALL);
         }
     }
-    for why in unsafe_places(facts) {
+    for (target, _) in unsafe_places(facts) {
         found.differs(
             Part::Executable,
             "the hooks' executable",
-            why,
-            "directly in /usr/bin",
+            target.display().to_string(),
+            "directly in /usr/bin, from where AppArmor lets libvirt run it",
             move_to_usr_bin(),
         );
     }
@@ -153,10 +153,11 @@ pub(in crate::ops) fn hook_trouble(hook: &HookRecord) -> Option<(String, String)
     }
 }
 
-/// Why libvirt may not be able to run our executable from where the hooks lead, once for each place.
-pub(in crate::ops) fn unsafe_places(facts: &Facts) -> Vec<String> {
+/// Where our hooks lead to places from which libvirt may not be able to run them, and why; each once.
+pub(in crate::ops) fn unsafe_places(facts: &Facts) -> Vec<(&Path, String)> {
     let ours = facts.hooks.iter().filter(|h| h.state == HookState::Ours);
-    let mut all: Vec<_> = ours.filter_map(|h| place::unsafe_place(h.target.as_deref()?)).collect();
+    let targets = ours.filter_map(|h| h.target.as_deref());
+    let mut all: Vec<_> = targets.filter_map(|t| Some((t, place::unsafe_place(t)?))).collect();
     all.dedup();
     all
 }
@@ -165,7 +166,7 @@ pub(in crate::ops) fn unsafe_places(facts: &Facts) -> Vec<String> {
 pub(in crate::ops) fn move_to_usr_bin() -> String {
     let executable = std::env::current_exe().unwrap_or_else(|_| "hybrid-hook".into());
     if executable == Path::new("/usr/bin/hybrid-hook") {
-        return INSTALL.to_owned();
+        return "/usr/bin/hybrid-hook install".to_owned();
     }
     format!("install -m 755 {} /usr/bin/hybrid-hook && /usr/bin/hybrid-hook install", executable.display())
 }

@@ -131,7 +131,7 @@ fn a_service_and_hooks_that_are_missing_are_the_hosts() -> Result<()> {
     insta::assert_snapshot!(text, @r"
     the service hybrid-hook watch: not running; should be running; systemctl start hybrid-hook.service
     hook /etc/libvirt/hooks/qemu.d/50-hybrid-hook: not there; should be a link to hybrid-hook; hybrid-hook install
-    the hooks' executable: AppArmor lets libvirt run hooks from /usr/bin, /usr/sbin and /etc/libvirt/hooks only; from /usr/local/bin/hybrid-hook no VM would start; should be directly in /usr/bin; MOVE
+    the hooks' executable: /usr/local/bin/hybrid-hook; should be directly in /usr/bin, from where AppArmor lets libvirt run it; MOVE
     ");
     Ok(())
 }

@@ -229,10 +229,8 @@ fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Cha
     )?))
 }
 
-/// Every lease's files, read from the registry under the lock of the files.
-pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
-    let guard = render::lock(&context.places, &network.name, deadline)?;
-    let leases = Registry::of(&context.places, &network.name).read()?;
+/// The leases as they are rendered: those that fit the network's file, each with the names that it has now.
+pub(super) fn rendered(context: &Context, network: &Network, leases: Vec<Lease>) -> Vec<Lease> {
     let (leases, _) = naming::settle(leases, &context.boot);
     let now = context.now();
     let mut fitting: Vec<Lease> =
@@ -241,6 +239,14 @@ pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadli
         // By now the former holder's DHCP lease has ended.
         lease.handover = lease.handover.take().filter(|h| h.until > now);
     }
+    fitting
+}
+
+/// Every lease's files, read from the registry under the lock of the files.
+pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
+    let guard = render::lock(&context.places, &network.name, deadline)?;
+    let leases = Registry::of(&context.places, &network.name).read()?;
+    let fitting = rendered(context, network, leases);
     let written = dns::write_all(network, &context.places, &fitting)?;
     drop(guard);
     if written.needs_reload() {

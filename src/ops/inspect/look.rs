@@ -212,8 +212,7 @@ fn stale(
     leases: &[Lease],
     published: &Result<Option<snapshot::Snapshot>>,
 ) -> Option<Vec<PathBuf>> {
-    let fitting: Vec<Lease> =
-        leases.iter().filter(|l| network.may_lease(l.address).is_ok()).cloned().collect();
+    let fitting = surroundings::rendered(context, network, leases.to_vec());
     let mut stale = dns::stale(network, &context.places, &fitting).ok()?;
     let wanted = snapshot::Snapshot::of(network, true, leases, &context.boot);
     if !matches!(published, Ok(Some(is)) if *is == wanted) {

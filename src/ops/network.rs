@@ -3,7 +3,7 @@
 use crate::deadline::Deadline;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
-use crate::host::{bridge, firewall};
+use crate::host::{bridge, dns, firewall};
 use crate::model::network_file::NetworkFile;
 use crate::model::overlap::{self, Taken};
 use crate::model::{DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, OwnerId, Result};
@@ -73,7 +73,8 @@ pub fn create(
         Ok(report) => Ok(Created { network: wanted, existed: false, report: Some(report) }),
         Err(fault) => {
             let undone = networks::delete(&context.places, name)
-                .and_then(|()| Registry::of(&context.places, name).remove_all(deadline));
+                .and_then(|()| Registry::of(&context.places, name).remove_all(deadline))
+                .and_then(|()| dns::forget(name, &context.places));
             Err(match undone {
                 Ok(()) => fault,
                 Err(other) => fault.and(other),
@@ -164,6 +165,7 @@ pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Dead
     networks::delete(&context.places, name)?;
     Registry::of(&context.places, name).remove_all(deadline)?;
     snapshot::withdraw(&context.places, name)?;
+    dns::forget(name, &context.places)?;
     drop(guard);
     Ok(())
 }

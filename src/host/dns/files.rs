@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::render::{config, former_holder, hosts, reservation, without_former_holder};
 use crate::host::Change;
-use crate::model::{Fault, Lease, MacAddress, Network, Result};
+use crate::model::{Fault, Lease, MacAddress, Network, NetworkName, Result};
 use crate::places::Places;
 
 /// dnsmasq follows new files in this folder.
@@ -42,6 +42,21 @@ impl Written {
     #[must_use]
     pub fn needs_reload(self) -> bool {
         self == Self::NeedsReload
+    }
+}
+
+/// Removes every file of a network that is no more, dnsmasq's record of leases too: a network that
+/// takes its name must not find an address leased to a MAC of before. dnsmasq must have ended.
+///
+/// # Errors
+/// `Failed`, for the folder that can't be removed.
+pub fn forget(network: &NetworkName, places: &Places) -> Result<()> {
+    let folder = places.dns(network);
+    match fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(Fault::failed(format!("cannot remove {}", folder.display())).because(e))
+        }
+        _ => Ok(()),
     }
 }
 

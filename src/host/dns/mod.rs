@@ -21,7 +21,7 @@ mod leases;
 mod process;
 mod render;
 
-pub use files::{Written, remove_lease, stale, write_all, write_lease, write_static};
+pub use files::{Written, forget, remove_lease, stale, write_all, write_lease, write_static};
 pub use leases::{DhcpLease, leases};
 pub use process::{DnsState, ensure_running, reload, state, stop, unit};
 pub use render::{config, hosts, reservation};

@@ -133,3 +133,14 @@ fn only_the_stub_alone_is_gone_round() {
     assert!(!only_stub("nameserver 192.0.2.1\n"));
     assert!(!only_stub(""));
 }
+
+#[test]
+fn nothing_is_left_of_a_network_that_is_forgotten() -> Result {
+    let bench = bench()?;
+    fs::write(Folder::of(&bench.network, &bench.places).leases(), "1 52:54:00:00:00:01 10.0.1.200 * *\n")?;
+    forget(&bench.network.name, &bench.places)?;
+    assert!(!bench.places.dns(&bench.network.name).exists());
+    // Again is fine.
+    forget(&bench.network.name, &bench.places)?;
+    Ok(())
+}

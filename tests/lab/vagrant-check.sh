@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2317,SC2029,SC2016 # called by name; expanded there
 # Vagrant for real, in a lab: what the plugin promises, with machines, containers,
 # the hook and the service.
 #
@@ -253,7 +254,7 @@ gem() {
 	ok "uninstalls" user /opt/hybrid-hook/vagrant-plugin/install --remove
 	ok "is gone" fails user sh -c 'vagrant plugin list | grep vagrant-hybrid'
 	ok "installs by vagrant plugin install, offline" user sh -ec '
-		mkdir -p ~/index/gems && cp ~/pkg/*.gem ~/index/gems/ && gem generate_index -d ~/index >/dev/null
+		mkdir -p ~/index/gems && cp ~/pkg/*.gem ~/index/gems/ && /opt/hybrid-hook/vagrant-plugin/index ~/index
 		vagrant plugin install --plugin-clean-sources --plugin-source "file://$HOME/index" ~/index/gems/*.gem'
 	ok "uninstalls" user make -s -f /opt/hybrid-hook/vagrant-plugin/vagrant.mk plugin-uninstall
 	ok "installs by make" user make -s -f /opt/hybrid-hook/vagrant-plugin/vagrant.mk plugin-install
@@ -263,16 +264,17 @@ gem() {
 
 # `up` of one machine with our line, and of the same with its NIC written out by hand, in turns.
 time_it() {
-	local hand plugin round way began
-	hand=$(checkout "  config.vm.network :public_network, dev: 'hybr0', type: 'bridge', mode: 'bridge'")
-	plugin=$(checkout "  config.hybrid.network 'hybrid'")
+	local -A dirs
+	local round way began
+	dirs[hand]=$(checkout "  config.vm.network :public_network, dev: 'hybr0', type: 'bridge', mode: 'bridge'")
+	dirs[plugin]=$(checkout "  config.hybrid.network 'hybrid'")
 	: >"$work/times"
 	for round in 1 2 3; do
 		for way in hand plugin; do
 			began=$(date +%s.%N)
-			vagrant "${!way}" up || failed=1
+			vagrant "${dirs[$way]}" up || failed=1
 			echo "$round $way $(echo "$(date +%s.%N) $began" | awk '{ printf "%.2f", $1 - $2 }')" | tee -a "$work/times"
-			vagrant "${!way}" destroy -f || failed=1
+			vagrant "${dirs[$way]}" destroy -f || failed=1
 		done
 	done
 	sort -k2,2 -k3,3n "$work/times" | awk '{ n[$2]++; v[$2, n[$2]] = $3 } END {

@@ -176,6 +176,7 @@ RSpec.describe VagrantPlugins::Hybrid::Action do
     it 'reads no file that a name in the metadata could point to' do
       domain.metadata = [0, '<networks><network name="../../../etc/passwd" mac="52:54:00:00:00:09"/></networks>',
                          'hybrid', 'urn:hybrid-hook:domain:1', 0]
+      allow(File).to receive(:read).and_call_original
       expect(File).not_to receive(:read).with(include('passwd'))
       run(:AwaitRelease, '')
       expect(called.last).to eq(:app)
@@ -184,8 +185,8 @@ RSpec.describe VagrantPlugins::Hybrid::Action do
 
   describe 'WarnProvider' do
     it 'says that nothing is done for another provider' do
-      env = environment('config.hybrid.network "hybrid"')
-      machine = env.machine(:default, :docker)
+      machine = machine('config.hybrid.network "hybrid"')
+      allow(machine).to receive(:provider_name).and_return(:docker)
       described_class::WarnProvider.new(->(_env) {}, {}).call(machine: machine, ui: ui)
       expect(said(:warn)).to match([include('those of docker nothing is done')])
       expect(validate(machine, ask_host: true)).to eq([])

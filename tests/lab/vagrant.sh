@@ -26,7 +26,7 @@ box_ensure() { # ROOT
 		if [ ! -d "$path" ]; then
 			note "making the Vagrant box: some minutes, once"
 			find "$LAB_CACHE/boxes" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf --one-file-system {} +
-			key=$(find "$1/usr/share" -path '*/vagrant-*/keys/vagrant.pub' -print -quit)
+			key=$(find "$1/usr" -path '*/vagrant-*/keys/vagrant.pub' -print -quit)
 			"$LAB_HERE/box/build" --release bookworm --mirror "$(root_mirror bookworm)" \
 				--key "$key" --tools "$1" "$path" >&2 || return
 		fi

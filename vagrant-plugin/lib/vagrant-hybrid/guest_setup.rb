@@ -99,7 +99,6 @@ module VagrantPlugins
           return
         end
 
-        nics.each { |nic| @machine.config.vm.network(:public_network, **nic.network_options) }
         @ui.info(I18n.t('vagrant.actions.vm.network.configuring'))
         @machine.guest.capability(:configure_networks, networks(nics))
       end
@@ -123,14 +122,19 @@ module VagrantPlugins
         others.zip(Domain.of(@machine).macs - ours) + nics.map { |nic| [nic.network_options, nic.mac] }
       end
 
+      # vagrant-libvirt's own list. Before 0.12 it wants the action's environment, since then the machine.
+      def configured
+        wants = method(:configured_networks).parameters.first.last
+        configured_networks(wants == :env ? { machine: @machine } : @machine, @logger)
+      end
+
       # The networks of the Vagrantfile in the order of their NICs.
       def slots
-        configured_networks({ machine: @machine }, @logger)
-          .reject { |options| options[:iface_type] == :forwarded_port }
-          .each_with_object([]) do |options, slots|
-            slot = options[:adapter] ? options[:adapter].to_i : slots.index(nil) || slots.size
-            slots[slot] = options
-          end.compact
+        configured.reject { |options| options[:iface_type] == :forwarded_port }
+                  .each_with_object([]) do |options, slots|
+          slot = options[:adapter] ? options[:adapter].to_i : slots.index(nil) || slots.size
+          slots[slot] = options
+        end.compact
       end
 
       def network(options, index, mac)

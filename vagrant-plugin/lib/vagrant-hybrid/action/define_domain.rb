@@ -24,6 +24,9 @@ module VagrantPlugins
           return @app.call(env) unless domain && concerned?(machine, domain)
 
           nics = define(env, domain)
+          # As if the Vagrantfile had them: vagrant-libvirt compares their number with the domain's,
+          # and Vagrant's capabilities for Red Hat's guests look them up.
+          nics.each { |nic| machine.config.vm.network(:public_network, **nic.network_options) }
           start(env)
           return if env[:hybrid_new] || env[:interrupted]
 

@@ -215,6 +215,7 @@ fn fill(
             sole_nic: false,
             tap: None,
             handover: None,
+            address6: None,
         });
     }
     if !block.1.leases.is_empty() {

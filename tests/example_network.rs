@@ -41,6 +41,7 @@ fn the_example_names_every_key() -> Result {
         nat: Some(network.nat),
         mtu: Some(network.mtu),
         adopt: true,
+        ipam: Some(network.ipam),
         ipv4: file.ipv4.clone().map(|mut part| {
             part.gateway = Some(family.gateway);
             part.address = family.address;

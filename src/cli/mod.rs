@@ -8,6 +8,7 @@ mod doctor;
 mod gc;
 mod inspect;
 mod install;
+mod ipam;
 mod leases;
 mod man;
 mod network;
@@ -113,6 +114,9 @@ enum Command {
     Completions(completions::Completions),
     /// Print the man page
     Man(man::Man),
+    /// Answer Docker where it asks for a container's address
+    #[command(hide = true)]
+    Ipam(ipam::Ipam),
     /// What the service would do now, once
     #[command(hide = true)]
     Settle(settle::Settle),
@@ -191,6 +195,7 @@ pub fn main() -> ExitCode {
         Command::Uninstall(c) => c.run(&around),
         Command::Completions(c) => c.run(),
         Command::Man(c) => c.run(),
+        Command::Ipam(c) => c.run(&around),
         Command::Settle(c) => c.run(&around),
     };
     match result {

@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::model::network_file::{self, FamilyFile, NetworkFile};
 use crate::model::{
-    AddressRange, DockerName, Fault, InterfaceName, LeaseRecord, LeaseState, Network as Model, NetworkName,
-    Result, ZoneName,
+    AddressRange, DockerName, Fault, InterfaceName, Ipam, LeaseRecord, LeaseState, Network as Model,
+    NetworkName, Result, ZoneName,
 };
 use crate::ops;
 use crate::ops::surroundings::{Outcome, Report};
@@ -66,9 +67,17 @@ pub(super) struct Create {
     /// Pool of VMs, A-B or a CIDR [default: the upper half]
     #[arg(long)]
     vm_pool: Vec<AddressRange>,
-    /// Pool that Docker gives out by itself, A-B or a CIDR [default: the second quarter]
+    /// Pool of containers, A-B or a CIDR [default: the second quarter]
     #[arg(long)]
     container_pool: Vec<AddressRange>,
+    /// Who gives containers their addresses: Docker from the pool of containers, or the registry,
+    /// which Docker then asks for every address
+    #[arg(
+        long,
+        default_value = "range",
+        value_parser = PossibleValuesParser::new(["range", "hybrid"]).try_map(|v| v.parse::<Ipam>())
+    )]
+    ipam: Ipam,
     /// Name of the Docker network [default: NAME-net]
     #[arg(long)]
     docker_network: Option<DockerName>,
@@ -108,6 +117,7 @@ impl Create {
             nat: self.no_nat.then_some(false),
             mtu: self.mtu,
             adopt: self.adopt,
+            ipam: Some(self.ipam),
             ipv4: None,
             ipv6: None,
         };
@@ -211,6 +221,7 @@ fn spelled_out(file: NetworkFile, network: &Model) -> NetworkFile {
         nat: Some(network.nat),
         mtu: Some(network.mtu),
         adopt: network.adopt,
+        ipam: Some(network.ipam),
         ipv4: network.ipv4.as_ref().map(family),
         ipv6: network.ipv6.as_ref().map(family),
     }
@@ -361,6 +372,7 @@ impl Show {
             lines.push(("VM pool", family.vm_pool.to_string()));
             lines.push(("container pool", output::or_dash(family.container_pool)));
         }
+        lines.push(("ipam", network.ipam.to_string()));
         lines.push(("zone", network.zone.to_string()));
         lines.push(("NAT", if network.nat { "yes" } else { "no" }.to_owned()));
         lines.push(("MTU", network.mtu.to_string()));

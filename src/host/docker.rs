@@ -9,6 +9,7 @@ mod events;
 mod heal;
 mod inside;
 mod network;
+pub mod plugin;
 mod room;
 mod route;
 mod spec;

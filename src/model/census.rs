@@ -71,8 +71,15 @@ pub fn take(
     let mut current: HashSet<IpAddr> = HashSet::new();
     for resident in residents.iter().filter(|r| network.may_lease(r.address).is_ok()) {
         let there = leases.iter().find(|l| l.address == resident.address);
-        let own = there.filter(|l| l.is_owned_by(&resident.id));
-        if let Some(other) = there.filter(|l| !l.is_owned_by(&resident.id)) {
+        // What Docker asked for and did not say for whom is known by the MAC.
+        let is_own =
+            |l: &&Lease| l.is_owned_by(&resident.id) || (l.is_provisional() && l.mac == Some(resident.mac));
+        let own = there.filter(is_own);
+        if let Some(other) = there.filter(|l| !is_own(l)) {
+            // Given to another since Docker was asked what runs: what it said is older.
+            if other.is_starting(boot, now) {
+                continue;
+            }
             let container = other.owner.as_ref().is_some_and(|o| o.origin == Origin::Container);
             let waits = other.state_now(boot) == LeaseState::Idle && !other.fixed && !other.reserved;
             // A container's entry is never older than Docker's word; a VM's in use is.
@@ -116,7 +123,7 @@ pub fn take(
     }
     for lease in leases {
         let Some(owner) = lease.owner.as_ref().filter(|o| o.origin == Origin::Container) else { continue };
-        if current.contains(&lease.address) {
+        if current.contains(&lease.address) || lease.is_starting(boot, now) {
             continue;
         }
         if (lease.fixed && exists.contains(&owner.id)) || lease.reserved {
@@ -183,6 +190,50 @@ mod tests {
         let stopped = census(&leases, &[], &[&web])?;
         assert!(stopped.take.is_empty() && stopped.put.iter().all(|l| l.state == LeaseState::Idle));
         assert_eq!(census(&stopped.put, &[], &[])?.take, [web.address]);
+        Ok(())
+    }
+
+    /// As it stands when Docker has asked for a container's address and not said for whom.
+    fn asked_for(resident: &Resident) -> Result<Vec<Lease>> {
+        let mut leases = census(&[], std::slice::from_ref(resident), &[])?.put;
+        for lease in &mut leases {
+            let id = OwnerId::of_endpoint(resident.mac);
+            lease.owner = Some(Owner { id, origin: Origin::Container, name: None });
+            (lease.hostname, lease.running, lease.fixed) = (None, false, true);
+        }
+        Ok(leases)
+    }
+
+    #[test]
+    fn a_container_takes_over_what_docker_asked_for_it_and_waits_until_it_is_seen() -> Result<()> {
+        let web = resident(7, "10.0.1.40")?;
+        let asked = asked_for(&web)?;
+        assert!(census(&asked, &[], &[&web])?.is_settled());
+        let seen = census(&asked, std::slice::from_ref(&web), &[&web])?;
+        let lease = seen.put.first().ok_or(Fault::failed("nothing to write"))?;
+        assert!(lease.is_owned_by(&web.id) && lease.fixed && lease.running && seen.take.is_empty());
+        assert_eq!(lease.generation, asked.first().map_or(0, |l| l.generation));
+        Ok(())
+    }
+
+    #[test]
+    fn one_that_never_came_is_struck_out_after_a_while_or_a_reboot() -> Result<()> {
+        let web = resident(7, "10.0.1.70")?;
+        let asked = asked_for(&web)?;
+        let at = |boot: &str, now| -> Result<Census> {
+            Ok(take(&network()?, &asked, &[], &HashSet::new(), &BootId(boot.into()), now))
+        };
+        assert!(at("now", 399)?.is_settled());
+        assert_eq!(at("now", 400)?.take, [web.address]);
+        assert_eq!(at("later", 100)?.take, [web.address]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_docker_said_before_the_address_went_to_another_is_passed_over() -> Result<()> {
+        let (before, after) = (resident(7, "10.0.1.70")?, resident(8, "10.0.1.70")?);
+        let asked = asked_for(&after)?;
+        assert!(census(&asked, std::slice::from_ref(&before), &[&before])?.is_settled());
         Ok(())
     }
 

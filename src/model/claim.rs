@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::lease::Handover;
 use super::network::Unfit;
 use super::{
-    AddressRange, BootId, DnsLabel, Family, Lease, LeaseState, MacAddress, Network, NetworkName, Origin,
-    Owner, Selector,
+    AddressRange, BootId, DnsLabel, Ipam, Lease, LeaseState, MacAddress, Network, NetworkName, Origin, Owner,
+    Selector,
 };
 
 /// How long a former holder's MAC stays beside the new one in DHCP: dnsmasq's lease time, and some.
@@ -39,7 +39,7 @@ pub struct ClaimRequest {
     pub owner: Owner,
     /// For which NIC.
     pub mac: MacAddress,
-    /// A fixed address; none: the one it has, else the lowest free one of the pool.
+    /// A fixed address; none: the one it has, else the lowest free one of its kind's pool.
     pub ip: Option<IpAddr>,
     /// Its name in the zone.
     pub hostname: Option<DnsLabel>,
@@ -93,6 +93,12 @@ pub enum Refusal {
         /// The other's lease.
         lease: Box<Lease>,
     },
+    /// The network gives containers no address that they don't ask for.
+    #[error("network {network} has no pool of addresses for containers")]
+    NoPool {
+        /// The network.
+        network: NetworkName,
+    },
     /// Every address of the pool is in use.
     #[error("pool full: all {size} addresses of {pool} on network {network} are in use")]
     PoolFull {
@@ -120,7 +126,7 @@ pub fn decide<V: LeaseView>(
     if let Some(lease) = &held
         && lease.owner.is_some()
         && !lease.is_owned_by(&request.owner.id)
-        && lease.state_now(boot) == LeaseState::Active
+        && (lease.state_now(boot) == LeaseState::Active || !passes_on(lease, request))
     {
         return Ok(Err(Refusal::MacInUse { mac: request.mac, lease: Box::new(lease.clone()) }));
     }
@@ -133,6 +139,8 @@ pub fn decide<V: LeaseView>(
     let own = held.as_ref().filter(|l| l.address == address);
     let handover = match (own, &there) {
         (Some(own), _) => own.handover.clone().filter(|h| h.until > now),
+        // No DHCP lease stands in a container's way.
+        (None, Some(_)) if request.owner.origin == Origin::Container => None,
         (None, Some(other)) => {
             other.mac.filter(|m| *m != request.mac).map(|mac| Handover { mac, until: now + HANDOVER_SECONDS })
         }
@@ -193,7 +201,7 @@ fn choose<V: LeaseView>(
         }
         let there = view.at(address)?;
         return Ok(match there {
-            Some(other) if !gives_way(&other, request, boot) => {
+            Some(other) if !gives_way(network, &other, request, boot) => {
                 let state = other.state_now(boot);
                 Err(Refusal::Taken(Box::new(other), state))
             }
@@ -218,9 +226,13 @@ fn choose<V: LeaseView>(
     {
         return Ok(Ok((lease.address, false, Some(lease.clone()))));
     }
-    let Some(Family { vm_pool: pool, .. }) = network.key_family() else {
-        let address = pool_less_address();
-        return Ok(Err(Unfit::NoFamily { address }.into()));
+    let family = network.key_family();
+    let pool = match request.owner.origin {
+        Origin::Container => family.and_then(|f| f.container_pool.as_ref()),
+        Origin::Domain | Origin::Hand => family.map(|f| &f.vm_pool),
+    };
+    let Some(pool) = pool else {
+        return Ok(Err(Refusal::NoPool { network: network.name.clone() }));
     };
     let allowed = |a: IpAddr| fit(a).is_ok() && !request.avoid.contains(&a);
     if let Some(address) = view.lowest_free(pool, &allowed)? {
@@ -230,7 +242,7 @@ fn choose<V: LeaseView>(
     let oldest = view
         .idle_in(pool)?
         .into_iter()
-        .filter(|l| l.state_now(boot) == LeaseState::Idle && !l.fixed && !l.reserved)
+        .filter(|l| l.state_now(boot) == LeaseState::Idle && !l.fixed && !l.reserved && passes_on(l, request))
         .filter(|l| allowed(l.address))
         .min_by_key(|l| (l.changed, l.address));
     Ok(match oldest {
@@ -239,13 +251,14 @@ fn choose<V: LeaseView>(
     })
 }
 
-/// Only for a message about a network without addresses, which the door refuses anyway.
-fn pool_less_address() -> IpAddr {
-    IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
+/// Whether an idle lease can become the claimant's. A container never gets a VM's: not with its MAC, and
+/// not because the pool is full.
+fn passes_on(lease: &Lease, request: &ClaimRequest) -> bool {
+    request.owner.origin != Origin::Container || lease.origin().is_none_or(|o| o == Origin::Container)
 }
 
 /// Whether the entry at an address gives way to a request for just that address.
-fn gives_way(there: &Lease, request: &ClaimRequest, boot: &BootId) -> bool {
+fn gives_way(network: &Network, there: &Lease, request: &ClaimRequest, boot: &BootId) -> bool {
     if there.mac == Some(request.mac) {
         return true;
     }
@@ -259,6 +272,15 @@ fn gives_way(there: &Lease, request: &ClaimRequest, boot: &BootId) -> bool {
         LeaseState::Idle if there.reserved => {
             there.is_owned_by(&request.owner.id) && there.hostname == request.hostname
         }
+        // Docker says what and not who, with a new MAC at each start: its own stopped container most likely.
+        LeaseState::Idle if request.owner.id.is_endpoint() && there.origin() == Some(Origin::Container) => {
+            true
+        }
+        // Where the registry is asked before Docker gives an address, a stopped VM's is no container's.
+        LeaseState::Idle if network.ipam == Ipam::Hybrid && !passes_on(there, request) => false,
         LeaseState::Idle => !there.fixed || there.is_owned_by(&request.owner.id),
     }
 }
+
+#[cfg(test)]
+mod tests;

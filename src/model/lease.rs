@@ -44,6 +44,9 @@ impl fmt::Display for Owner {
             Origin::Container => "container",
             Origin::Hand => "owner",
         };
+        if self.id.is_endpoint() {
+            return f.write_str("a container that is starting");
+        }
         match &self.name {
             // A name comes from outside; escapes keep a message on one line.
             Some(name) => write!(f, "{what} {name:?}"),
@@ -83,6 +86,11 @@ pub struct Handover {
     /// Seconds since 1970 when its DHCP lease has surely ended.
     pub until: u64,
 }
+
+/// How long the container for which Docker asked an address may take until it is seen to run, in
+/// seconds. Hundreds that start at once take minutes on a small host; what fails to start gives its
+/// address back at once, so only a killed dockerd leaves one waiting for so long.
+const STARTING: u64 = 300;
 
 /// One entry of the registry. Its identity is (network, MAC); its place is the address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +167,26 @@ impl Lease {
     #[must_use]
     pub fn ipv6(&self, network: &Network) -> Option<Ipv6Addr> {
         self.address6.or_else(|| network.companion(self.address))
+    }
+
+    /// Whether Docker asked for it, and for which container is not known yet.
+    #[must_use]
+    pub fn is_provisional(&self) -> bool {
+        self.owner.as_ref().is_some_and(|o| o.id.is_endpoint())
+    }
+
+    /// Whether it is a container's that may be on its way.
+    #[must_use]
+    pub fn is_starting(&self, boot: &BootId, now: u64) -> bool {
+        self.is_provisional()
+            && self.state_now(boot) == LeaseState::Active
+            && now.saturating_sub(self.changed) < STARTING
+    }
+
+    /// What the owner is, if there is one.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        self.owner.as_ref().map(|o| o.origin)
     }
 
     /// Whether the owner is `id`.

@@ -27,7 +27,7 @@ pub use lease::{BootId, Lease, LeaseState, Origin, Owner};
 pub use lease_record::LeaseRecord;
 pub use mac::MacAddress;
 pub use names::{DnsLabel, DockerName, InterfaceName, Invalid, NetworkName, OwnerId, ZoneName};
-pub use network::{Family, Network};
+pub use network::{Family, Ipam, Network};
 pub use pool::AddressRange;
 pub use request::NicRequest;
 pub use selector::Selector;

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::MacAddress;
+
 /// A value from outside that is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} {why}")]
@@ -249,6 +251,20 @@ impl OwnerId {
     pub fn is_container(&self) -> bool {
         self.0.len() == 64
     }
+
+    /// The stand-in for a container's id while Docker has asked for an address and not said for whom:
+    /// 52 zeros and the endpoint's MAC. A container's own id is random; none begins like that.
+    #[must_use]
+    pub fn of_endpoint(mac: MacAddress) -> Self {
+        let mac: String = mac.octets().iter().map(|octet| format!("{octet:02x}")).collect();
+        Self(format!("{mac:0>64}"))
+    }
+
+    /// Whether it is such a stand-in.
+    #[must_use]
+    pub fn is_endpoint(&self) -> bool {
+        self.is_container() && self.0.bytes().take(52).all(|digit| digit == b'0')
+    }
 }
 
 impl FromStr for OwnerId {
@@ -345,7 +361,9 @@ mod tests {
             Ok("c7a5fdbd-edaf-9455-926a-d65c16db1809")
         );
         assert!("c7a5fdbdedaf9455926ad65c16db1809".parse::<OwnerId>().is_ok());
-        assert!("ab".repeat(32).parse::<OwnerId>().is_ok_and(|o| o.is_container()));
+        assert!("ab".repeat(32).parse::<OwnerId>().is_ok_and(|o| o.is_container() && !o.is_endpoint()));
+        let endpoint = "02:42:0a:00:01:07".parse().map(OwnerId::of_endpoint);
+        assert!(endpoint.is_ok_and(|o| o.is_endpoint() && o.as_str().ends_with("02420a000107")));
         for bad in ["", "x", "c7a5fdbd-edaf-9455-926a-d65c16db180", "c7a5-fdbdedaf-9455-926a-d65c16db1809"] {
             assert!(bad.parse::<OwnerId>().is_err(), "{bad:?}");
         }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::names::Invalid;
 use super::pool::{address_at, ordinal};
@@ -20,8 +21,39 @@ pub struct Family {
     pub address: Option<IpAddr>,
     /// What dynamic claims of VMs are taken from.
     pub vm_pool: AddressRange,
-    /// What Docker gives out by itself; disjoint from `vm_pool`.
+    /// Where the addresses of containers come from that ask for none; disjoint from `vm_pool`.
     pub container_pool: Option<AddressRange>,
+}
+
+/// Who gives containers their addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Ipam {
+    /// Docker, from a range of its own that no VM's address is in.
+    #[default]
+    Range,
+    /// The registry: Docker asks it for every address, by our IPAM driver.
+    Hybrid,
+}
+
+impl std::str::FromStr for Ipam {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "range" => Ok(Self::Range),
+            "hybrid" => Ok(Self::Hybrid),
+            _ => Err(Invalid::new("ipam", text, "is neither range nor hybrid")),
+        }
+    }
+}
+
+impl std::fmt::Display for Ipam {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Range => "range",
+            Self::Hybrid => "hybrid",
+        })
+    }
 }
 
 /// A network, checked: every value can be rendered as it stands.
@@ -43,6 +75,8 @@ pub struct Network {
     pub mtu: u32,
     /// Whether the bridge existed before us and is never deleted by us.
     pub adopt: bool,
+    /// Who gives containers their addresses.
+    pub ipam: Ipam,
     /// IPv4 addressing, if any.
     pub ipv4: Option<Family>,
     /// IPv6 addressing, if any. Beside IPv4 it follows it: the same distance from the subnet's start.
@@ -255,6 +289,9 @@ impl Network {
     /// Whether `address` can be a VM's: a lease's, and not one that Docker gives out by itself.
     pub fn may_lease_to_vm(&self, address: IpAddr) -> Result<(), Unfit> {
         self.may_lease(address)?;
+        if self.ipam == Ipam::Hybrid {
+            return Ok(());
+        }
         match self.key_family().and_then(|f| f.container_pool) {
             Some(pool) if pool.contains(address) => Err(Unfit::ContainerPool { address, pool }),
             _ => Ok(()),

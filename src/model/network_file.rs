@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Invalid;
 use super::pool::{address_at, ordinal};
-use super::{AddressRange, DockerName, Family, InterfaceName, Network, NetworkName, ZoneName};
+use super::{AddressRange, DockerName, Family, InterfaceName, Ipam, Network, NetworkName, ZoneName};
 
 /// The version of the format that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -39,6 +39,9 @@ pub struct NetworkFile {
     /// The bridge is somebody else's: used, never deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopt: bool,
+    /// Who gives containers their addresses; by default `range`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipam: Option<Ipam>,
     /// IPv4 addressing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<FamilyFile>,
@@ -104,6 +107,7 @@ impl NetworkFile {
             nat: self.nat.unwrap_or(!self.adopt),
             mtu: self.mtu.unwrap_or(1500),
             adopt: self.adopt,
+            ipam: self.ipam.unwrap_or_default(),
             ipv4,
             ipv6,
         };

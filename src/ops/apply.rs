@@ -1,7 +1,7 @@
 //! Apply: everything as the registry and the networks' files say.
 
 use crate::deadline::Deadline;
-use crate::model::{Fault, LeaseState, Network, NetworkName, Result};
+use crate::model::{Fault, LeaseState, Network, NetworkName, Origin, Result};
 use crate::registry::{Registry, networks, status};
 
 use super::surroundings::{self, Extent, Report};
@@ -67,7 +67,11 @@ fn refuse_misfits(context: &Context, network: &Network) -> Result<()> {
         .iter()
         .filter(|l| l.fixed || l.reserved || l.state_now(&context.boot) == LeaseState::Active)
         .filter_map(|l| {
-            let unfit = network.may_lease(l.address).err()?;
+            let unfit = match l.origin() {
+                Some(Origin::Domain) => network.may_lease_to_vm(l.address),
+                _ => network.may_lease(l.address),
+            }
+            .err()?;
             Some(format!("{} ({unfit})", l.holder()))
         })
         .collect();

@@ -121,8 +121,11 @@ pub fn refused(network: &NetworkName, refusal: &Refusal) -> Fault {
         ),
         Refusal::InUse { .. } => "choose another ip, or find that host and free the address".to_owned(),
         Refusal::MacInUse { .. } => "give this NIC another MAC, or stop the other".to_owned(),
+        Refusal::NoPool { .. } => {
+            "ask for an address, or give the network a container_pool in its file".to_owned()
+        }
         Refusal::PoolFull { .. } => format!(
-            "hybrid-hook gc --network {network} frees leases of VMs that are gone; or widen vm_pool in the \
+            "hybrid-hook gc --network {network} frees leases of guests that are gone; or widen the pool in the \
              network's file"
         ),
     };

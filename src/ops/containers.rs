@@ -10,7 +10,8 @@ use crate::host::docker::{Container, Docker, Listing, Want};
 use crate::model::attach::{self, AttachStep, ContainerRequest, ContainerView};
 use crate::model::census::{self, Resident};
 use crate::model::{
-    ClaimRequest, DnsLabel, Fault, InterfaceName, Lease, MacAddress, Network, Origin, Owner, OwnerId, Result,
+    ClaimRequest, DnsLabel, Fault, InterfaceName, Ipam, Lease, MacAddress, Network, Origin, Owner, OwnerId,
+    Result,
 };
 use crate::registry::Registry;
 use crate::registry::lock::Lock;
@@ -132,6 +133,8 @@ fn connect(
     deadline: Deadline,
 ) -> Result<()> {
     let mac = match request.ip {
+        // Docker asks the registry itself, with a MAC of its own.
+        _ if network.ipam == Ipam::Hybrid => None,
         Some(IpAddr::V4(ip)) => Some(MacAddress::of_endpoint(ip)),
         _ => None,
     };

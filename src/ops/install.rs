@@ -30,6 +30,10 @@ pub use units::UNITS;
 pub const NET_UNIT: &str = "hybrid-hook-net.service";
 /// A network's dnsmasq; started by its network, not by us.
 pub const DNSMASQ_UNIT: &str = "hybrid-hook-dnsmasq@.service";
+/// The socket on which Docker asks for addresses; before Docker, whoever answers.
+pub const IPAM_SOCKET: &str = "hybrid-hook-ipam.socket";
+/// Who answers there; started by the first question.
+pub const IPAM_UNIT: &str = "hybrid-hook-ipam.service";
 /// The service that follows Docker and libvirt.
 pub const WATCH_UNIT: &str = "hybrid-hook.service";
 

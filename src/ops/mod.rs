@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod gc;
 pub mod inspect;
 pub mod install;
+pub mod ipam;
 pub mod leases;
 pub mod network;
 pub mod release;

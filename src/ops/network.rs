@@ -1,7 +1,7 @@
 //! Networks: created, brought up and down, deleted. All or nothing.
 
 use crate::deadline::Deadline;
-use crate::host::docker::Docker;
+use crate::host::docker::{Docker, plugin};
 use crate::host::libvirt::Libvirt;
 use crate::host::{bridge, dns, firewall};
 use crate::model::network_file::NetworkFile;
@@ -89,6 +89,7 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
     let network = networks::load(&context.places, name)?;
     let mut status = status::load(&context.places, name)?;
     let was_up = status.up;
+    plugin::check_there(&network)?;
     if !was_up {
         let mut taken = ours(context, &network)?;
         taken.extend(others(&network, deadline)?);
@@ -252,6 +253,7 @@ fn differs(is: &Network, wanted: &Network) -> Fault {
     note("its zone", is.zone.to_string(), wanted.zone.to_string());
     note("its MTU", is.mtu.to_string(), wanted.mtu.to_string());
     note("NAT", is.nat.to_string(), wanted.nat.to_string());
+    note("its ipam", is.ipam.to_string(), wanted.ipam.to_string());
     note("adoption", is.adopt.to_string(), wanted.adopt.to_string());
     let shown = if differences.is_empty() { "it differs".to_owned() } else { differences.join("; ") };
     Fault::refused(format!("network {} exists and {shown}", is.name)).hint(format!(

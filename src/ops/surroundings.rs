@@ -1,7 +1,7 @@
 //! A network's surroundings: everything outside the registry that is rendered from it, in order.
 
 use crate::deadline::Deadline;
-use crate::host::docker::Docker;
+use crate::host::docker::{Docker, plugin};
 use crate::host::libvirt::Libvirt;
 use crate::host::{Change, bridge, dns, firewall, sysctl};
 use crate::model::naming;
@@ -131,7 +131,10 @@ pub(super) fn raise(
     if extent == Extent::Whole {
         let what = format!("Docker network {}", network.docker_network);
         match Docker::connect(deadline.at_most(super::ASK)) {
-            Ok(docker) => report.add(what, docker.ensure_network(network, deadline)),
+            Ok(docker) => report.add(
+                what,
+                plugin::check_there(network).and_then(|()| docker.ensure_network(network, deadline)),
+            ),
             Err(fault) => report.later(what, fault),
         }
         if stop_early && report.has_failed() {

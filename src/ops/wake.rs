@@ -10,15 +10,21 @@ use crate::places::Places;
 /// Tells that the registry changed: names, DHCP, Docker and the snapshot are to follow. Never waits
 /// and never fails; the next `apply` makes up for a lost call.
 pub fn wake(places: &Places) {
+    if !nudge(places) {
+        detach(places);
+    }
+}
+
+/// As [`wake`], and nothing where no service runs; whether one does.
+pub fn nudge(places: &Places) -> bool {
     let sent = UnixDatagram::unbound().and_then(|socket| {
         socket.set_nonblocking(true)?;
         socket.send_to(b"w", places.wake_socket())
     });
     match sent {
-        Ok(_) => {}
+        Ok(_) => true,
         // A full queue means that it is awake.
-        Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-        Err(_) => detach(places),
+        Err(e) => e.kind() == ErrorKind::WouldBlock,
     }
 }
 

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AddressRange, BootId, DockerName, Fault, InterfaceName, Lease, LeaseRecord, Network, NetworkName, Result,
-    ZoneName,
+    AddressRange, BootId, DockerName, Fault, InterfaceName, Ipam, Lease, LeaseRecord, Network, NetworkName,
+    Result, ZoneName,
 };
 use crate::places::Places;
 
@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub libvirt_network: DockerName,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Who gives containers their addresses.
+    #[serde(default)]
+    pub ipam: Ipam,
     /// Its addressing, IPv4 first.
     pub families: Vec<FamilyRecord>,
     /// Its leases in the order of addresses.
@@ -48,7 +51,7 @@ pub struct FamilyRecord {
     pub gateway: IpAddr,
     /// Where VMs' dynamic addresses come from.
     pub vm_pool: AddressRange,
-    /// Where Docker takes containers' addresses from.
+    /// Where containers' dynamic addresses come from.
     pub container_pool: Option<AddressRange>,
 }
 
@@ -65,6 +68,7 @@ impl Snapshot {
             docker_network: network.docker_network.clone(),
             libvirt_network: network.libvirt_network.clone(),
             mtu: network.mtu,
+            ipam: network.ipam,
             families: network
                 .families()
                 .map(|f| FamilyRecord {

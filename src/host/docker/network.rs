@@ -37,6 +37,8 @@ pub struct DockerNetwork {
     pub ipv4: Option<bool>,
     /// Whether it has IPv6.
     pub ipv6: bool,
+    /// Who gives out its addresses: `default` is Docker itself.
+    pub ipam_driver: String,
     /// Its subnets, gateways and ranges.
     pub pools: Vec<Pool>,
     /// Who is on it now: endpoints of running containers, and stale ones.
@@ -291,7 +293,8 @@ fn bridge_is_there(bridge: &InterfaceName) -> bool {
 
 fn read(there: NetworkInspect) -> DockerNetwork {
     let label = there.labels.as_ref().and_then(|l| l.get(LABEL)).and_then(|v| v.parse().ok());
-    let configs: Vec<IpamConfig> = there.ipam.and_then(|i| i.config).unwrap_or_default();
+    let ipam = there.ipam.unwrap_or_default();
+    let configs: Vec<IpamConfig> = ipam.config.unwrap_or_default();
     let mut endpoints: Vec<_> =
         there.containers.unwrap_or_default().into_iter().map(|(id, e)| endpoint(&id, &e)).collect();
     endpoints.sort_by(|a, b| (&a.container_name, &a.endpoint_id).cmp(&(&b.container_name, &b.endpoint_id)));
@@ -303,6 +306,7 @@ fn read(there: NetworkInspect) -> DockerNetwork {
         options: there.options.unwrap_or_default().into_iter().collect(),
         ipv4: there.enable_ipv4,
         ipv6: there.enable_ipv6.unwrap_or(false),
+        ipam_driver: one_line(ipam.driver.as_deref().unwrap_or("default"), 64),
         pools: configs.iter().filter_map(Pool::read).collect(),
         endpoints,
     }

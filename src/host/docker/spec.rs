@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
+use bollard::models::{Ipam as ApiIpam, IpamConfig, NetworkCreateRequest};
 use ipnet::IpNet;
 
 use super::ApiVersion;
 use super::network::DockerNetwork;
+use super::plugin;
 use crate::model::pool::{address_at, ordinal};
-use crate::model::{AddressRange, DockerName, Family, Fault, Network, Result};
+use crate::model::{AddressRange, DockerName, Family, Fault, Ipam, Network, Result};
 
 /// The label that makes a Docker network ours; its value is the network's name with us.
 pub const LABEL: &str = "hybrid-hook.network";
@@ -39,6 +40,7 @@ pub(super) struct Spec {
     pub(super) name: DockerName,
     pub(super) options: BTreeMap<&'static str, String>,
     pub(super) label: String,
+    pub(super) ipam_driver: &'static str,
     /// Whether it has IPv4; `None` where Docker is too old to be told (it always has, then).
     pub(super) ipv4: Option<bool>,
     pub(super) ipv6: bool,
@@ -81,23 +83,26 @@ impl Spec {
             name: network.docker_network.clone(),
             options,
             label: network.name.to_string(),
+            ipam_driver: if network.ipam == Ipam::Hybrid { plugin::DRIVER } else { "default" },
             ipv4: told.then_some(network.ipv4.is_some()),
             ipv6: network.ipv6.is_some(),
-            pools: network.families().map(Pool::of).collect::<Result<_>>()?,
+            pools: network.families().map(|f| Pool::of(f, network.ipam)).collect::<Result<_>>()?,
         })
     }
 
     /// The call that makes it.
     pub(super) fn request(&self) -> NetworkCreateRequest {
+        let ours = (self.ipam_driver == plugin::DRIVER)
+            .then(|| HashMap::from([(plugin::NETWORK_OPTION.to_owned(), self.label.clone())]));
         NetworkCreateRequest {
             name: self.name.to_string(),
             driver: Some("bridge".to_owned()),
             enable_ipv4: self.ipv4,
             enable_ipv6: Some(self.ipv6),
-            ipam: Some(Ipam {
-                driver: Some("default".to_owned()),
+            ipam: Some(ApiIpam {
+                driver: Some(self.ipam_driver.to_owned()),
                 config: Some(self.pools.iter().map(Pool::config).collect()),
-                options: None,
+                options: ours,
             }),
             options: Some(self.options.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect()),
             labels: Some(HashMap::from([(LABEL.to_owned(), self.label.clone())])),
@@ -114,6 +119,7 @@ impl Spec {
             }
         };
         differ("driver", &there.driver, "bridge");
+        differ("IPAM driver", &there.ipam_driver, self.ipam_driver);
         // Docker adds options of its own; only those that we set count.
         for (key, value) in &self.options {
             differ(key, there.options.get(*key).map_or("unset", String::as_str), value);
@@ -166,7 +172,12 @@ impl std::fmt::Display for Pool {
 
 impl Pool {
     /// What a family asks of Docker.
-    fn of(family: &Family) -> Result<Self> {
+    fn of(family: &Family, ipam: Ipam) -> Result<Self> {
+        if ipam == Ipam::Hybrid {
+            // What it may give out it asks for each time.
+            let (subnet, gateway) = (family.subnet, Some(family.gateway));
+            return Ok(Self { subnet, gateway, range: None, excluded: BTreeSet::new() });
+        }
         let (range, mut excluded) = match &family.container_pool {
             Some(pool) => range_of(pool, family)?,
             // Docker is to give out nothing by itself. A range that holds just the gateway, which is taken, is
@@ -316,6 +327,16 @@ mod tests {
     }
 
     #[test]
+    fn where_the_registry_counts_docker_is_told_no_range() -> Result<()> {
+        let text = "ipam=\"hybrid\"\n[ipv4]\nsubnet=\"10.9.0.0/24\"\ncontainer_pool=\"10.9.0.3-10.9.0.200\"\n\
+                    vm_pool=\"10.9.0.201-10.9.0.254\"\n";
+        let spec = Spec::of(&network(text)?, OLD)?;
+        let json = serde_json::to_value(spec.request().ipam).map_err(|e| Fault::failed(e.to_string()))?;
+        insta::assert_snapshot!(json, @r#"{"Config":[{"Gateway":"10.9.0.1","Subnet":"10.9.0.0/24"}],"Driver":"hybrid","Options":{"network":"hybrid"}}"#);
+        Ok(())
+    }
+
+    #[test]
     fn ipv6_alone_needs_docker_28_and_a_gateway_on_the_bridge() -> Result<()> {
         let v6 = network("[ipv6]\nsubnet=\"fd00:1::/64\"\n")?;
         assert_eq!(Spec::of(&v6, OLD).err().map(|f| f.kind()), Some(Kind::Missing));
@@ -336,6 +357,7 @@ mod tests {
         let config = request.ipam.and_then(|i| i.config).unwrap_or_default();
         let mut there = DockerNetwork {
             driver: "bridge".into(),
+            ipam_driver: "default".into(),
             options: request.options.unwrap_or_default().into_iter().collect(),
             pools: config.iter().filter_map(Pool::read).collect(),
             ipv6: true,

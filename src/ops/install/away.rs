@@ -6,7 +6,7 @@ use super::place::{KINDS, Standing, Style};
 use super::record::{self, Record};
 use super::site::Site;
 use super::state::{UNIT_FOLDER, UnitStanding, standing, unit_standing};
-use super::{DNSMASQ_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
+use super::{DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
 use crate::host::systemd::Verb;
@@ -115,7 +115,8 @@ impl Away<'_> {
         }
         let goes = |unit: &str| record.units.contains(&Path::new(UNIT_FOLDER).join(unit));
         let noted = |list: &[String], unit: &str| list.iter().any(|u| u == unit);
-        for unit in [WATCH_UNIT, NET_UNIT] {
+        // The socket first: a question would start its service again.
+        for unit in [WATCH_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT] {
             if goes(unit) || noted(&record.started, unit) {
                 self.unless(self.site.host.is_active(unit, deadline), Verb::Stop, unit, "stopped", deadline);
             }
@@ -123,7 +124,8 @@ impl Away<'_> {
                 // Fails where it did not fail.
                 let _ = self.site.host.command(Verb::ResetFailed, unit, deadline);
             }
-            if goes(unit) || noted(&record.enabled, unit) {
+            // A socket's service is not enabled, and systemd says that it is.
+            if unit != IPAM_UNIT && (goes(unit) || noted(&record.enabled, unit)) {
                 self.unless(
                     self.site.host.is_enabled(unit, deadline),
                     Verb::Disable,

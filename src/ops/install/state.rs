@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::place::{self, KINDS, Standing, Style};
 use super::record::Record;
 use super::site::{Site, UnitFile};
-use super::{NET_UNIT, UNITS, WATCH_UNIT, files};
+use super::{IPAM_SOCKET, NET_UNIT, UNITS, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::VersionNumber;
 use crate::host::libvirt::daemons::{Daemon, TICKS};
@@ -72,9 +72,9 @@ pub struct UnitState {
     pub name: String,
     /// Its file.
     pub file: UnitStanding,
-    /// Whether it starts at boot; none for a template, or without systemd.
+    /// Whether it starts at boot; none for a template or a socket's service, or without systemd.
     pub enabled: Option<bool>,
-    /// Whether it runs; none for a template, or without systemd.
+    /// Whether it runs; none for a template or a socket's service, or without systemd.
     pub active: Option<bool>,
 }
 
@@ -161,8 +161,8 @@ pub(super) fn standing(site: &Site<'_>, path: &Path) -> Result<Standing> {
 }
 
 fn unit(site: &Site<'_>, unit: &UnitFile<'_>, deadline: Deadline) -> Result<UnitState> {
-    // A template has instances, which are their networks'.
-    let asked = site.host.systemd() && [NET_UNIT, WATCH_UNIT].contains(&unit.name);
+    // A template has instances, which are their networks'; a socket's service runs when it is asked.
+    let asked = site.host.systemd() && [NET_UNIT, IPAM_SOCKET, WATCH_UNIT].contains(&unit.name);
     Ok(UnitState {
         name: unit.name.to_owned(),
         file: unit_standing(site, unit)?,

@@ -7,7 +7,7 @@ use super::place::{HOOKS, KINDS, Standing, Style, taken};
 use super::record::{self, Record, add};
 use super::site::{Site, UnitFile};
 use super::state::{UNIT_FOLDER, UnitStanding, look, standing, unit_standing};
-use super::{NET_UNIT, Report, WATCH_UNIT, files};
+use super::{IPAM_SOCKET, IPAM_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
 use crate::host::systemd::Verb;
@@ -84,8 +84,12 @@ impl Work<'_> {
         }
         let rewritten = self.unit_files(deadline)?;
         if self.site.host.systemd() {
-            for unit in [NET_UNIT, WATCH_UNIT] {
+            for unit in [NET_UNIT, IPAM_SOCKET, WATCH_UNIT] {
                 self.service(unit, &rewritten, deadline)?;
+            }
+            if rewritten.iter().any(|r| r == IPAM_UNIT) {
+                // The next question starts it as its file says now.
+                self.site.host.command(Verb::Stop, IPAM_UNIT, deadline)?;
             }
         } else if self.site.root == Path::new("/") {
             self.report.notes.push(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::site::{Host, Site, UnitFile};
 use super::state::{HookStanding, UnitStanding, look};
-use super::{DNSMASQ_UNIT, NET_UNIT, WATCH_UNIT, away, steps};
+use super::{DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, WATCH_UNIT, away, steps};
 use crate::deadline::Deadline;
 use crate::host::libvirt::VersionNumber;
 use crate::host::libvirt::daemons::{Daemon, Told};
@@ -18,9 +18,11 @@ use crate::model::{Fault, Kind, Result};
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
-const UNITS: [UnitFile<'static>; 3] = [
+const UNITS: [UnitFile<'static>; 5] = [
     UnitFile { name: NET_UNIT, text: "[Unit]\n# net\n" },
     UnitFile { name: DNSMASQ_UNIT, text: "[Unit]\n# dnsmasq\n" },
+    UnitFile { name: IPAM_SOCKET, text: "[Unit]\n# ipam socket\n" },
+    UnitFile { name: IPAM_UNIT, text: "[Unit]\n# ipam\n" },
     UnitFile { name: WATCH_UNIT, text: "[Unit]\n# watch\n" },
 ];
 
@@ -161,6 +163,8 @@ fn uninstall_leaves_what_was_before_install() -> Outcome {
             "reload",
             "Enable hybrid-hook-net.service",
             "Start hybrid-hook-net.service",
+            "Enable hybrid-hook-ipam.socket",
+            "Start hybrid-hook-ipam.socket",
             "Enable hybrid-hook.service",
             "Start hybrid-hook.service",
             "tell libvirtd"
@@ -176,6 +180,10 @@ fn uninstall_leaves_what_was_before_install() -> Outcome {
             "Stop hybrid-hook.service",
             "ResetFailed hybrid-hook.service",
             "Disable hybrid-hook.service",
+            "Stop hybrid-hook-ipam.socket",
+            "ResetFailed hybrid-hook-ipam.socket",
+            "Disable hybrid-hook-ipam.socket",
+            "ResetFailed hybrid-hook-ipam.service",
             "Stop hybrid-hook-net.service",
             "ResetFailed hybrid-hook-net.service",
             "Disable hybrid-hook-net.service",
@@ -216,7 +224,7 @@ fn a_service_that_has_nothing_to_do_yet_is_no_change() -> Outcome {
 
 #[test]
 fn whatever_fails_everything_is_as_before() -> Outcome {
-    for fails in 1..=6 {
+    for fails in 1..=8 {
         let (root, host) = (root()?, Pretended { fails: Some(fails).into(), ..Pretended::default() });
         let before = tree(root.path())?;
         let fault = steps::install(&site(root.path(), &host), soon()).err();
@@ -327,7 +335,16 @@ fn a_packages_or_a_persons_units_are_used_as_they_are() -> Outcome {
     let (before, services) = (tree(root.path())?, host.services());
     let report = steps::install(&site(root.path(), &host), soon())?;
     assert_eq!(report.notes.len(), 2, "{report:?}");
-    assert_eq!(*host.calls.borrow(), ["Start hybrid-hook.service", "tell libvirtd"]);
+    assert_eq!(
+        *host.calls.borrow(),
+        [
+            "reload",
+            "Enable hybrid-hook-ipam.socket",
+            "Start hybrid-hook-ipam.socket",
+            "Start hybrid-hook.service",
+            "tell libvirtd"
+        ]
+    );
     away::uninstall(&site(root.path(), &host), soon())?;
     assert_eq!((tree(root.path())?, host.services()), (before, services));
     Ok(())
@@ -346,7 +363,7 @@ fn what_came_later_stays_and_a_lost_record_hides_nothing() -> Outcome {
     assert_eq!(report.notes, ["network lab is left as it is: hybrid-hook network delete lab removes it"]);
     let left = tree(root.path())?;
     assert!(!left.keys().any(|p| p.to_string_lossy().contains("50-hybrid-hook")), "{left:?}");
-    assert!(!left.keys().any(|p| p.extension().is_some_and(|e| e == "service")), "{left:?}");
+    assert!(!left.keys().any(|p| p.extension().is_some_and(|e| e == "service" || e == "socket")), "{left:?}");
     assert!(left.contains_key(Path::new("etc/libvirt/hooks/qemu.d/10-other")));
     assert!(left.contains_key(Path::new("var/lib/hybrid-hook/networks")));
     assert_eq!(host.services(), Default::default());

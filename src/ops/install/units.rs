@@ -1,11 +1,13 @@
 //! Our unit files, as they are in `hook/systemd`.
 
-use super::{DNSMASQ_UNIT, NET_UNIT, UnitFile, WATCH_UNIT};
+use super::{DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, UnitFile, WATCH_UNIT};
 
-/// The three units. They are in the executable, so that it can install itself from anywhere.
-pub const UNITS: [UnitFile<'static>; 3] = [
+/// The units. They are in the executable, so that it can install itself from anywhere.
+pub const UNITS: [UnitFile<'static>; 5] = [
     UnitFile { name: NET_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-net.service") },
     UnitFile { name: DNSMASQ_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-dnsmasq@.service") },
+    UnitFile { name: IPAM_SOCKET, text: include_str!("../../../hook/systemd/hybrid-hook-ipam.socket") },
+    UnitFile { name: IPAM_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-ipam.service") },
     UnitFile { name: WATCH_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook.service") },
 ];
 
@@ -16,9 +18,19 @@ mod tests {
     #[test]
     fn what_is_enabled_says_when_it_is_wanted() {
         for unit in UNITS {
-            let template = unit.name.contains('@');
-            assert_eq!(unit.text.contains("WantedBy=multi-user.target"), !template, "{}", unit.name);
+            let wanted = unit.text.contains("WantedBy=multi-user.target")
+                || unit.text.contains("WantedBy=sockets.target");
+            // Their network and their socket start these.
+            let started_otherwise = unit.name.contains('@') || unit.name == IPAM_UNIT;
+            assert_eq!(wanted, !started_otherwise, "{}", unit.name);
         }
+    }
+
+    #[test]
+    fn docker_finds_the_socket_where_it_looks() {
+        let line = format!("ListenStream={}", crate::host::docker::plugin::SOCKET);
+        let socket = UNITS.iter().find(|u| u.name == IPAM_SOCKET);
+        assert!(socket.is_some_and(|u| u.text.lines().any(|l| l == line)));
     }
 
     #[test]

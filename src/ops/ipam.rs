@@ -3,7 +3,7 @@
 //!
 //! Docker says which address or none, with the endpoint's MAC, and never for which container. So a lease
 //! has a stand-in for its owner ([`OwnerId::of_endpoint`]) until the container is seen to run
-//! ([`census`](crate::model::census)); Docker's release frees it.
+//! ([`census`](crate::model::census)); Docker's release ends it.
 
 use std::net::IpAddr;
 
@@ -95,10 +95,13 @@ pub fn request(
     Ok(claim::claim(context, &network.name, request, deadline)?.lease.address)
 }
 
-/// Frees a container's address. Of anybody else's, and where the network is gone, there is nothing to free.
+/// Takes a container's address back. Of anybody else's, and where the network is gone, there is nothing to
+/// take.
 ///
-/// A stopped container that asked for its address, and was seen, keeps it: until it is removed, or Docker
-/// asks for it again. Docker names no container here; what it gave to a later one it has taken back before.
+/// It is not free at once. What a container asked for, and was seen with, waits for it until it is removed.
+/// Another stays for half a minute, given to a container only when no other is left: Docker lists a container
+/// as running for a moment after it gave its address back, and the [`census`](crate::model::census) must not
+/// believe it; nor must a release that Docker sends a second time, because we were killed, hit a new owner.
 ///
 /// # Errors
 /// Failed: the registry can't be read or is locked for too long.
@@ -116,12 +119,11 @@ pub fn release(context: &Context, pool: &Pool, address: IpAddr, deadline: Deadli
         let Some(lease) = leases.at(address)?.filter(|l| l.origin() == Some(Origin::Container)) else {
             return Ok(false);
         };
-        let named = lease.hostname.is_some();
-        match left(&lease, context.now()) {
-            Some(lease) => leases.put(lease)?,
-            None => drop(leases.take(address)?),
+        if lease.state != LeaseState::Active {
+            return Ok(false);
         }
-        Ok(named)
+        leases.put(given_back(&lease, context.now()))?;
+        Ok(lease.hostname.is_some())
     })?;
     if named {
         // Its name goes too. Without a service it had none.
@@ -130,15 +132,18 @@ pub fn release(context: &Context, pool: &Pool, address: IpAddr, deadline: Deadli
     Ok(())
 }
 
-/// What is left of a lease that Docker gave back.
-fn left(lease: &Lease, now: u64) -> Option<Lease> {
-    let seen = !lease.is_provisional();
-    if !(lease.reserved || lease.fixed && seen) {
-        return None;
+/// A lease that Docker gave back.
+fn given_back(lease: &Lease, now: u64) -> Lease {
+    let mut lease = Lease { boot: None, running: false, changed: now, ..lease.clone() };
+    lease.state = LeaseState::Idle;
+    if lease.is_provisional() && lease.reserved {
+        // As it was before Docker asked.
+        (lease.state, lease.owner) = (LeaseState::Reserved, None);
+    } else if lease.is_provisional() {
+        // Its container never came, and can't come back for it.
+        lease.fixed = false;
     }
-    let owner = lease.owner.clone().filter(|_| seen);
-    let state = if owner.is_some() { LeaseState::Idle } else { LeaseState::Reserved };
-    Some(Lease { owner, state, boot: None, running: false, changed: now, ..lease.clone() })
+    lease
 }
 
 /// The second family's address of an endpoint: it follows the first's, which Docker asks for before.

@@ -116,7 +116,7 @@ fn the_gateway_is_told_and_leased_to_nobody() -> Result<()> {
 }
 
 #[test]
-fn asked_and_given_back_leaves_nothing() -> Result<()> {
+fn what_was_given_back_goes_to_another_only_when_none_is_left() -> Result<()> {
     let host = host(BOTH)?;
     assert_eq!(host.ask(1, None, false)?, "10.0.1.64");
     assert_eq!(host.ask(1, None, false)?, "10.0.1.64");
@@ -126,7 +126,14 @@ fn asked_and_given_back_leaves_nothing() -> Result<()> {
     host.give_back("10.0.1.64")?;
     host.give_back("10.0.1.7")?;
     host.give_back("10.0.1.7")?;
-    assert!(host.leases()?.is_empty());
+    assert!(host.leases()?.iter().all(|l| l.state == LeaseState::Idle && !l.fixed));
+    for n in 65..=127 {
+        assert_eq!(host.ask(n, None, false)?, format!("10.0.1.{n}"));
+    }
+    assert_eq!(host.ask(128, None, false)?, "10.0.1.64");
+    assert!(words(host.ask(129, None, false)).contains("pool full"));
+    // Asked for by name it is free.
+    assert_eq!(host.vm(1, Some("10.0.1.7"))?, "10.0.1.7");
     Ok(())
 }
 
@@ -141,7 +148,7 @@ fn what_a_container_asked_for_waits_for_it_once_it_was_seen() -> Result<()> {
     host.give_back("10.0.1.64")?;
     let leases = host.leases()?;
     assert_eq!(
-        leases.iter().map(|l| (l.address.to_string(), l.state)).collect::<Vec<_>>(),
+        leases.iter().filter(|l| l.fixed).map(|l| (l.address.to_string(), l.state)).collect::<Vec<_>>(),
         [("10.0.1.7".to_owned(), LeaseState::Idle)]
     );
     assert!(words(host.vm(9, Some("10.0.1.7"))).contains("is held by container \"web\" (idle)"));

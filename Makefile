@@ -33,7 +33,7 @@ lab: build ## a lab with this build in it, and a shell in the lab
 .PHONY: bench
 bench: build ## figures, each beside a peer's in the same run
 	@tests/setup lab
-	@tests/as-root benches/run
+	@tests/as-root benches/bench
 
 .PHONY: create-hybrid-network
 create-hybrid-network: build ## the network hybrid on this machine itself (root; installs nothing)

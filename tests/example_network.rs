@@ -42,6 +42,8 @@ fn the_example_names_every_key() -> Result {
         mtu: Some(network.mtu),
         adopt: true,
         ipam: Some(network.ipam),
+        host_dns: true,
+        stop_rebind: true,
         ipv4: file.ipv4.clone().map(|mut part| {
             part.gateway = Some(family.gateway);
             part.address = family.address;

@@ -96,6 +96,9 @@ pub(super) struct Create {
     /// Take a bridge that exists, and never delete it
     #[arg(long)]
     adopt: bool,
+    /// Where the host has but a plain /etc/resolv.conf: write our resolver into it, before the others
+    #[arg(long)]
+    host_dns: bool,
     /// Only write the network's file; `network up` does the rest
     #[arg(long)]
     offline: bool,
@@ -118,6 +121,8 @@ impl Create {
             mtu: self.mtu,
             adopt: self.adopt,
             ipam: Some(self.ipam),
+            host_dns: self.host_dns,
+            stop_rebind: false,
             ipv4: None,
             ipv6: None,
         };
@@ -222,6 +227,8 @@ fn spelled_out(file: NetworkFile, network: &Model) -> NetworkFile {
         mtu: Some(network.mtu),
         adopt: network.adopt,
         ipam: Some(network.ipam),
+        host_dns: network.host_dns,
+        stop_rebind: network.stop_rebind,
         ipv4: network.ipv4.as_ref().map(family),
         ipv6: network.ipv6.as_ref().map(family),
     }

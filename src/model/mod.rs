@@ -15,6 +15,7 @@ pub mod network_file;
 pub mod overlap;
 pub mod pool;
 pub mod request;
+pub mod reverse;
 pub mod selector;
 pub mod setting;
 pub mod uuid;

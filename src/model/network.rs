@@ -1,6 +1,6 @@
 //! A network as it should be: its bridge, its subnets, its pools, its names elsewhere.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,10 @@ pub struct Network {
     pub adopt: bool,
     /// Who gives containers their addresses.
     pub ipam: Ipam,
+    /// Whether our resolver is written into a plain resolv.conf(5) of the host.
+    pub host_dns: bool,
+    /// Whether answers from outside that name private addresses are withheld from guests.
+    pub stop_rebind: bool,
     /// IPv4 addressing, if any.
     pub ipv4: Option<Family>,
     /// IPv6 addressing, if any. Beside IPv4 it follows it: the same distance from the subnet's start.
@@ -257,6 +261,29 @@ impl Network {
     #[must_use]
     pub fn key_family(&self) -> Option<&Family> {
         self.families().next()
+    }
+
+    /// The addresses at which our resolver answers; none on an adopted bridge without an address.
+    pub fn resolvers(&self) -> impl Iterator<Item = IpAddr> {
+        self.families().filter_map(|f| f.address)
+    }
+
+    /// Where our resolver answers the host itself as well, with `host_dns`. Of the loopback network, so that
+    /// Docker asks it from the host's side on behalf of every container, and no guest can reach it.
+    #[must_use]
+    pub fn loopback(&self) -> Ipv4Addr {
+        let [.., a, b] = super::mac::fnv1a(self.name.as_str().as_bytes()).to_be_bytes();
+        Ipv4Addr::new(127, 104, a, b)
+    }
+
+    /// The zones of its addresses' names (`in-addr.arpa`, `ip6.arpa`). None on an adopted bridge: another
+    /// server may know the neighbours there.
+    #[must_use]
+    pub fn reverse_zones(&self) -> Vec<String> {
+        if self.adopt {
+            return Vec::new();
+        }
+        self.families().flat_map(|f| super::reverse::of_subnet(f.subnet)).collect()
     }
 
     /// The address of the bridge's Ethernet side.

@@ -42,6 +42,12 @@ pub struct NetworkFile {
     /// Who gives containers their addresses; by default `range`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipam: Option<Ipam>,
+    /// Where the host has but a plain resolv.conf(5): our resolver is written into it, before the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host_dns: bool,
+    /// Answers from outside the zone that name private addresses are withheld from guests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_rebind: bool,
     /// IPv4 addressing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<FamilyFile>,
@@ -108,6 +114,8 @@ impl NetworkFile {
             mtu: self.mtu.unwrap_or(1500),
             adopt: self.adopt,
             ipam: self.ipam.unwrap_or_default(),
+            host_dns: self.host_dns,
+            stop_rebind: self.stop_rebind,
             ipv4,
             ipv6,
         };

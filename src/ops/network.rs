@@ -255,6 +255,7 @@ fn differs(is: &Network, wanted: &Network) -> Fault {
     note("NAT", is.nat.to_string(), wanted.nat.to_string());
     note("its ipam", is.ipam.to_string(), wanted.ipam.to_string());
     note("adoption", is.adopt.to_string(), wanted.adopt.to_string());
+    note("host DNS", is.host_dns.to_string(), wanted.host_dns.to_string());
     let shown = if differences.is_empty() { "it differs".to_owned() } else { differences.join("; ") };
     Fault::refused(format!("network {} exists and {shown}", is.name)).hint(format!(
         "edit its file and run hybrid-hook apply, or delete it first: hybrid-hook network delete {}",

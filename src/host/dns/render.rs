@@ -4,8 +4,6 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
-
 use crate::model::mac::fnv1a;
 use crate::model::naming::OF_THE_HOST;
 use crate::model::{Family, Lease, MacAddress, Network, Origin};
@@ -32,6 +30,14 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
         return None;
     }
     let (bridge, zone, folder) = (&network.bridge, &network.zone, folder.display());
+    let loopback = if network.host_dns {
+        format!(
+            "# For the host, and for Docker on behalf of containers.\nlisten-address={}\n",
+            network.loopback()
+        )
+    } else {
+        String::new()
+    };
     let mut text = format!(
         "# Network {name}, written by hybrid-hook; changes are overwritten.\n\
          \n\
@@ -39,6 +45,7 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
          interface={bridge}\n\
          except-interface=lo\n\
          bind-dynamic\n\
+         {loopback}\
          \n\
          # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never\n\
          # asked outside, so that one without IPv6 is \"no data\" and not REFUSED.\n\
@@ -46,6 +53,7 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
          hostsdir={folder}/hosts.d\n\
          domain={zone}\n\
          local=/{zone}/\n\
+         local=//\n\
          domain-needed\n\
          resolv-file={resolvers}\n\
          dns-loop-detect\n\
@@ -53,14 +61,12 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
         name = network.name,
         resolvers = resolvers.display(),
     );
+    if network.stop_rebind {
+        text.push_str("stop-dns-rebind\n");
+    }
     own_names(&mut text, network);
-    // On a LAN that is not ours another server may know the neighbours' names.
-    if !network.adopt {
-        for family in network.families() {
-            for zone in reverse_zones(family.subnet) {
-                let _ = writeln!(text, "local=/{zone}/");
-            }
-        }
+    for zone in network.reverse_zones() {
+        let _ = writeln!(text, "local=/{zone}/");
     }
     let _ = write!(
         text,
@@ -171,29 +177,6 @@ fn ipv6_ranges(text: &mut String, network: &Network, family: &Family, address: I
     } else {
         let _ = writeln!(text, "ra-param={bridge},mtu:{},low,60,1800", network.mtu);
     }
-}
-
-/// The zones under `in-addr.arpa` (RFC 1035, section 3.5) or `ip6.arpa` (RFC 3596, section 2.5) that
-/// make up a subnet: one, or several where its prefix ends within a label.
-fn reverse_zones(subnet: IpNet) -> Vec<String> {
-    let step = if matches!(subnet, IpNet::V4(_)) { 8 } else { 4 };
-    let whole = subnet.prefix_len().div_ceil(step) * step;
-    let Ok(parts) = subnet.subnets(whole) else { return Vec::new() };
-    parts
-        .map(|part| {
-            let labels = usize::from(whole / step);
-            let mut digits: Vec<String> = match part.network() {
-                IpAddr::V4(a) => a.octets().iter().map(u8::to_string).collect(),
-                IpAddr::V6(a) => {
-                    a.octets().iter().flat_map(|o| [o >> 4, o & 15]).map(|n| format!("{n:x}")).collect()
-                }
-            };
-            digits.truncate(labels);
-            digits.reverse();
-            let root = if part.network().is_ipv4() { "in-addr.arpa" } else { "ip6.arpa" };
-            format!("{}.{root}", digits.join("."))
-        })
-        .collect()
 }
 
 /// A lease's DHCP reservation: one line as `dhcp-host=` takes it, with its line end.

@@ -1,9 +1,11 @@
 //! nftables: our own table, and what of others is in the way.
 //!
 //! The table `inet hybrid_hook` is rendered whole for all networks and replaced in one transaction. It
-//! holds NAT and nothing that drops. Nobody else's table is ever written.
+//! holds NAT, and refuses nothing but questions to our resolver that come from elsewhere. Nobody else's
+//! table is ever written.
 
 mod iptables;
+mod names;
 mod nft_listing;
 mod obstacles;
 mod packet;
@@ -14,8 +16,8 @@ use serde_json::Value;
 pub use obstacles::{Obstacle, Stage, obstacles};
 pub use ruleset::{TABLE, ruleset};
 
-use super::Change;
 use super::process::{Output, run};
+use super::{Change, resolver};
 use crate::deadline::Deadline;
 use crate::model::{Fault, Kind, Network, Result};
 
@@ -50,22 +52,26 @@ pub fn state(networks: &[Network], deadline: Deadline) -> Result<TableState> {
     Ok(if same { TableState::Current } else { TableState::Stale })
 }
 
-/// Makes our table that of these networks, in one transaction. Without a network that needs it, it is
-/// removed.
+/// Makes our table that of these networks, in one transaction.
 ///
 /// # Errors
 /// [`Kind::Missing`] where nft is not installed; else nft's own words. The table is then as it was.
 pub fn apply(networks: &[Network], deadline: Deadline) -> Result<Change> {
-    if !networks.iter().any(|n| n.nat) {
+    if networks.iter().all(|n| !n.nat && n.resolvers().next().is_none()) {
         return match remove(deadline) {
             // Where nft never was, there is no table.
             Err(fault) if fault.kind() == Kind::Missing => Ok(Change::None),
             done => done,
         };
     }
-    if state(networks, deadline)? == TableState::Current {
-        return Ok(Change::None);
-    }
+    match state(networks, deadline) {
+        Ok(TableState::Current) => return Ok(Change::None),
+        // Without NAT there is nothing that a network could not do without.
+        Err(fault) if fault.kind() == Kind::Missing && !networks.iter().any(|n| n.nat) => {
+            return Ok(Change::None);
+        }
+        seen => seen?,
+    };
     commit("cannot write our nftables table", &as_value(networks)?, deadline)?;
     Ok(Change::Made)
 }
@@ -85,7 +91,7 @@ pub fn remove(deadline: Deadline) -> Result<Change> {
 }
 
 fn as_value(networks: &[Network]) -> Result<Value> {
-    serde_json::to_value(ruleset(networks))
+    serde_json::to_value(ruleset(networks, &resolver::asked_by_containers()))
         .map_err(|e| Fault::failed("cannot render our nftables table").because(e))
 }
 

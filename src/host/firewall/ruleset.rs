@@ -1,6 +1,7 @@
 //! Our table as it should be. Pure.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use nftables::expr::{Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix, SetItem};
 use nftables::schema::{Chain, NfCmd, NfListObject, NfObject, Nftables, Rule, Table};
@@ -8,53 +9,81 @@ use nftables::stmt::{Match, Operator, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 use serde_json::Value;
 
+use super::names;
 use crate::model::mac::fnv1a;
 use crate::model::{Family, Network};
 
 /// The name of our table, in the family `inet`.
 pub const TABLE: &str = "hybrid_hook";
-const CHAIN: &str = "postrouting";
-/// Where source NAT is done (nft(8), "srcnat").
-const SRCNAT: i32 = 100;
 
-/// The transaction that makes our table, whatever it was before: libnftables-json(5).
+/// A chain of ours: its name is that of its hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    name: &'static str,
+    hook: NfHook,
+    kind: NfChainType,
+    /// nft(8), "priority": "srcnat" is 100, "dstnat" -100, "filter" 0.
+    priority: i32,
+}
+
+const POSTROUTING: Place =
+    Place { name: "postrouting", hook: NfHook::Postrouting, kind: NfChainType::NAT, priority: 100 };
+const PREROUTING: Place =
+    Place { name: "prerouting", hook: NfHook::Prerouting, kind: NfChainType::NAT, priority: -100 };
+const INPUT: Place = Place { name: "input", hook: NfHook::Input, kind: NfChainType::Filter, priority: 0 };
+
+/// The transaction that makes our table, whatever it was before: libnftables-json(5). `resolvers` are those
+/// of the host that Docker may ask from a container's side.
 ///
 /// What leaves a subnet of a network with NAT goes out with the host's address. What stays among guests
 /// does not, also where br_netfilter brings bridged packets here; nor do multicast and broadcast, for which
-/// an answer could never find its way back.
+/// an answer could never find its way back. Questions to our resolver from elsewhere are refused, and
+/// containers' questions to `resolvers` redirected to it.
 #[must_use]
-pub fn ruleset(networks: &[Network]) -> Nftables<'static> {
+pub fn ruleset(networks: &[Network], resolvers: &[IpAddr]) -> Nftables<'static> {
     let mut objects = removed();
     objects.push(add(NfListObject::Table(table())));
-    objects.push(add(NfListObject::Chain(Chain {
-        family: NfFamily::INet,
-        table: TABLE.into(),
-        name: CHAIN.into(),
-        _type: Some(NfChainType::NAT),
-        hook: Some(NfHook::Postrouting),
-        prio: Some(SRCNAT),
-        policy: Some(NfChainPolicy::Accept),
-        ..Chain::default()
-    })));
-    let rules: Vec<(String, Vec<Statement<'static>>)> = networks
-        .iter()
-        .filter(|n| n.nat)
-        .flat_map(|n| n.families().map(|f| (format!("{} {}", n.name, f.subnet), masquerade(n, f))))
+    let families = || networks.iter().flat_map(|n| n.families().map(move |f| (n, f)));
+    let nat = families().filter(|(n, _)| n.nat).map(|(n, f)| (POSTROUTING, n, f, Some(masquerade(n, f))));
+    let redirect = families().map(|(n, f)| (PREROUTING, n, f, names::redirect(n, f, resolvers)));
+    let guard = families().map(|(n, f)| (INPUT, n, f, names::guard(n, f)));
+    let rules: Vec<(Place, String, Vec<Statement<'static>>)> = nat
+        .chain(redirect)
+        .chain(guard)
+        .filter_map(|(place, n, f, expr)| Some((place, format!("{} {}", n.name, f.subnet), expr?)))
         .collect();
+    for place in [POSTROUTING, PREROUTING, INPUT] {
+        if rules.iter().any(|(p, ..)| *p == place) {
+            objects.push(add(NfListObject::Chain(chain(place))));
+        }
+    }
     // nft lists rules in other words than it was given, so they are known again by their comment. The
     // hash is over all of them: one missing, added or of another time and the table is stale.
     let rendering = fnv1a(format!("{rules:?}").as_bytes());
-    for (name, expr) in rules {
+    for (place, name, expr) in rules {
         objects.push(add(NfListObject::Rule(Rule {
             family: NfFamily::INet,
             table: TABLE.into(),
-            chain: CHAIN.into(),
+            chain: place.name.into(),
             expr: expr.into(),
             comment: Some(format!("{name} {rendering:08x}").into()),
             ..Rule::default()
         })));
     }
     Nftables { objects: objects.into() }
+}
+
+fn chain(place: Place) -> Chain<'static> {
+    Chain {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: place.name.into(),
+        _type: Some(place.kind),
+        hook: Some(place.hook),
+        prio: Some(place.priority),
+        policy: Some(NfChainPolicy::Accept),
+        ..Chain::default()
+    }
 }
 
 /// The transaction that removes our table, whether it is there or not.
@@ -90,27 +119,43 @@ fn masquerade(network: &Network, family: &Family) -> Vec<Statement<'static>> {
     vec![
         compare(field(protocol, "saddr"), Operator::EQ, subnet()),
         compare(field(protocol, "daddr"), Operator::NEQ, Expression::Named(NamedExpression::Set(spared))),
-        compare(
-            Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Oifname })),
-            Operator::NEQ,
-            Expression::String(network.bridge.to_string().into()),
-        ),
+        interface("oifname", Operator::NEQ, Expression::String(network.bridge.to_string().into())),
         Statement::Masquerade(None),
     ]
 }
 
-fn compare(left: Expression<'static>, op: Operator, right: Expression<'static>) -> Statement<'static> {
+/// Compares the interface that a packet came in by (`iifname`) or goes out by (`oifname`).
+pub(super) fn interface(which: &str, op: Operator, name: Expression<'static>) -> Statement<'static> {
+    let key = if which == "iifname" { MetaKey::Iifname } else { MetaKey::Oifname };
+    compare(meta(key), op, name)
+}
+
+/// UDP or TCP.
+pub(super) fn transport() -> Statement<'static> {
+    let either = ["tcp", "udp"].map(|p| SetItem::Element(Expression::String(p.into()))).to_vec();
+    compare(meta(MetaKey::L4proto), Operator::EQ, Expression::Named(NamedExpression::Set(either)))
+}
+
+fn meta(key: MetaKey) -> Expression<'static> {
+    Expression::Named(NamedExpression::Meta(Meta { key }))
+}
+
+pub(super) fn compare(
+    left: Expression<'static>,
+    op: Operator,
+    right: Expression<'static>,
+) -> Statement<'static> {
     Statement::Match(Match { left, right, op })
 }
 
-fn field(protocol: &'static str, name: &'static str) -> Expression<'static> {
+pub(super) fn field(protocol: &'static str, name: &'static str) -> Expression<'static> {
     Expression::Named(NamedExpression::Payload(Payload::PayloadField(PayloadField {
         protocol: protocol.into(),
         field: name.into(),
     })))
 }
 
-fn prefix(address: impl Into<Cow<'static, str>>, length: u32) -> Expression<'static> {
+pub(super) fn prefix(address: impl Into<Cow<'static, str>>, length: u32) -> Expression<'static> {
     let addr = Box::new(Expression::String(address.into()));
     Expression::Named(NamedExpression::Prefix(Prefix { addr, len: length }))
 }
@@ -153,7 +198,7 @@ mod tests {
 
     /// One command a line: easier to read than one of JSON's many.
     fn lines(networks: &[Network]) -> Result<String> {
-        let value = serde_json::to_value(ruleset(networks))?;
+        let value = serde_json::to_value(ruleset(networks, &[]))?;
         let commands = value.get("nftables").and_then(Value::as_array).ok_or("no commands")?;
         Ok(commands.iter().map(|c| format!("{c}\n")).collect())
     }
@@ -172,9 +217,13 @@ mod tests {
             {"delete":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"add":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"add":{"chain":{"family":"inet","hook":"postrouting","name":"postrouting","policy":"accept","prio":100,"table":"hybrid_hook","type":"nat"}}}
-            {"add":{"rule":{"chain":"postrouting","comment":"hybrid 10.0.1.0/24 3ef42113","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.1.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.1.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hybr0"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"postrouting","comment":"lab 10.0.2.0/24 3ef42113","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.2.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.2.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"postrouting","comment":"lab fd00:2::/64 3ef42113","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"==","right":{"prefix":{"addr":"fd00:2::","len":64}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fd00:2::","len":64}},{"prefix":{"addr":"ff00::","len":8}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"chain":{"family":"inet","hook":"input","name":"input","policy":"accept","prio":0,"table":"hybrid_hook","type":"filter"}}}
+            {"add":{"rule":{"chain":"postrouting","comment":"hybrid 10.0.1.0/24 f77b9418","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.1.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.1.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hybr0"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"postrouting","comment":"lab 10.0.2.0/24 f77b9418","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.2.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.2.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"postrouting","comment":"lab fd00:2::/64 f77b9418","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"==","right":{"prefix":{"addr":"fd00:2::","len":64}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fd00:2::","len":64}},{"prefix":{"addr":"ff00::","len":8}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"hybrid 10.0.1.0/24 f77b9418","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hybr0"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.1.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"lab 10.0.2.0/24 f77b9418","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-lab"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.2.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"lab fd00:2::/64 f77b9418","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-lab"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"==","right":"fd00:2::1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
         "#);
         Ok(())
     }
@@ -186,7 +235,8 @@ mod tests {
             {"add":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"delete":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"add":{"table":{"family":"inet","name":"hybrid_hook"}}}
-            {"add":{"chain":{"family":"inet","hook":"postrouting","name":"postrouting","policy":"accept","prio":100,"table":"hybrid_hook","type":"nat"}}}
+            {"add":{"chain":{"family":"inet","hook":"input","name":"input","policy":"accept","prio":0,"table":"hybrid_hook","type":"filter"}}}
+            {"add":{"rule":{"chain":"input","comment":"quiet 10.0.3.0/24 31053cc4","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-quiet"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.3.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
         "#);
         Ok(())
     }
@@ -194,27 +244,29 @@ mod tests {
     #[test]
     fn a_listing_has_the_marks_of_its_transaction_until_somebody_touches_it() -> Result {
         let networks = [network("hybrid", "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?];
-        let wanted = marks(&serde_json::to_value(ruleset(&networks))?);
-        let comment = wanted
-            .iter()
-            .find_map(|mark| mark.strip_prefix("rule postrouting "))
-            .ok_or("a rule has a mark")?
-            .to_owned();
-        let rule = format!(
-            r#"{{"rule":{{"family":"inet","table":"hybrid_hook","chain":"postrouting","handle":2,"comment":{comment},"expr":[{{"masquerade":null}}]}}}}"#
-        );
-        let listing = |rules: &str| -> Result<Vec<String>> {
-            let text = format!(
-                r#"{{"nftables":[{{"metainfo":{{"version":"1.0.6"}}}},
-                {{"table":{{"family":"inet","name":"hybrid_hook","handle":3}}}},
-                {{"chain":{{"family":"inet","table":"hybrid_hook","name":"postrouting","handle":1,"type":"nat","hook":"postrouting","prio":100,"policy":"accept"}}}}{rules}]}}"#
-            );
-            Ok(marks(&serde_json::from_str(&text)?))
+        let wanted = marks(&serde_json::to_value(ruleset(&networks, &[]))?);
+        // What nft lists: the same objects without their verb, among others.
+        let transaction = serde_json::to_value(ruleset(&networks, &[]))?;
+        let objects = transaction.get("nftables").and_then(Value::as_array).ok_or("no objects")?;
+        let added = |kind: &str| -> Vec<Value> {
+            let object = |o: &Value| o.get("add").filter(|a| a.get(kind).is_some()).cloned();
+            objects.iter().filter_map(object).collect()
         };
-        assert_eq!(listing(&format!(",{rule}"))?, wanted);
-        assert_ne!(listing("")?, wanted, "flushed");
-        assert_ne!(listing(&format!(",{rule},{rule}"))?, wanted, "added to");
-        assert_ne!(listing(&format!(",{}", rule.replace("hybrid 10", "hybrid 11")))?, wanted, "another");
+        let listing = |rules: &[Value]| {
+            let head =
+                serde_json::json!([{"metainfo": {"version": "1.0.6"}}, {"table": {"name": "hybrid_hook"}}]);
+            let mut all = head.as_array().cloned().unwrap_or_default();
+            all.extend(added("chain"));
+            all.extend_from_slice(rules);
+            marks(&serde_json::json!({ "nftables": all }))
+        };
+        let rules = added("rule");
+        assert_eq!(listing(&rules), wanted);
+        assert_ne!(listing(&[]), wanted, "flushed");
+        assert_ne!(listing(&[rules.clone(), rules.clone()].concat()), wanted, "added to");
+        let other: Value =
+            serde_json::from_str(&Value::from(rules).to_string().replace("hybrid 10", "hybrid 11"))?;
+        assert_ne!(listing(other.as_array().ok_or("rules")?), wanted, "another");
         Ok(())
     }
 }

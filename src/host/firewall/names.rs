@@ -1,0 +1,118 @@
+//! What our table does for DNS. Pure.
+
+use std::net::IpAddr;
+
+use nftables::expr::{Expression, NamedExpression, SetItem};
+use nftables::stmt::{NAT, NATFamily, Operator, Reject, Statement};
+
+use super::ruleset::{compare, field, interface, prefix, transport};
+use crate::model::{Family, Network};
+
+const DNS: u32 = 53;
+
+/// Our resolver answers the bridge's guests and the host. A question that comes in elsewhere is refused, so
+/// that its asker goes on to another server at once. dnsmasq ignores it by itself where it comes by UDP, but
+/// 2.93 answers it by TCP.
+pub(super) fn guard(network: &Network, family: &Family) -> Option<Vec<Statement<'static>>> {
+    let address = family.address?;
+    let at_home = ["lo".to_owned(), network.bridge.to_string()].map(|name| element(name)).to_vec();
+    Some(vec![
+        interface("iifname", Operator::NEQ, Expression::Named(NamedExpression::Set(at_home))),
+        compare(
+            field(protocol(address), "daddr"),
+            Operator::EQ,
+            Expression::String(address.to_string().into()),
+        ),
+        transport(),
+        compare(field("th", "dport"), Operator::EQ, Expression::Number(DNS)),
+        Statement::Reject(None::<Reject>),
+    ])
+}
+
+/// A container's question to one of the host's own resolvers is answered by ours, which asks them in turn.
+/// Docker before 28 asks them from the container's side, past whatever the host itself would do. What the
+/// container asks anybody else, or a guest of its own network, goes where it was sent; so does what a VM
+/// asks.
+pub(super) fn redirect(
+    network: &Network,
+    family: &Family,
+    resolvers: &[IpAddr],
+) -> Option<Vec<Statement<'static>>> {
+    let address = family.address?;
+    let theirs: Vec<_> = resolvers
+        .iter()
+        .filter(|r| r.is_ipv4() == address.is_ipv4() && !family.subnet.contains(*r))
+        .map(|r| element(r.to_string()))
+        .collect();
+    if theirs.is_empty() {
+        return None;
+    }
+    let protocol = protocol(address);
+    let mut statements = vec![
+        interface("iifname", Operator::EQ, Expression::String(network.bridge.to_string().into())),
+        compare(
+            field(protocol, "saddr"),
+            Operator::EQ,
+            prefix(family.subnet.network().to_string(), family.subnet.prefix_len().into()),
+        ),
+    ];
+    // Where Docker has a pool of its own, the other one is the VMs'.
+    if family.container_pool.is_some() {
+        statements.push(compare(field(protocol, "saddr"), Operator::NEQ, range(family)));
+    }
+    statements.extend([
+        compare(field(protocol, "daddr"), Operator::EQ, Expression::Named(NamedExpression::Set(theirs))),
+        transport(),
+        compare(field("th", "dport"), Operator::EQ, Expression::Number(DNS)),
+        Statement::DNAT(Some(NAT {
+            addr: Some(Expression::String(address.to_string().into())),
+            family: Some(if address.is_ipv4() { NATFamily::IP } else { NATFamily::IP6 }),
+            port: None,
+            flags: None,
+        })),
+    ]);
+    Some(statements)
+}
+
+fn range(family: &Family) -> Expression<'static> {
+    let ends = [family.vm_pool.first(), family.vm_pool.last()];
+    let range = ends.map(|a| Expression::String(a.to_string().into()));
+    Expression::Range(Box::new(nftables::expr::Range { range }))
+}
+
+fn element(text: String) -> SetItem<'static> {
+    SetItem::Element(Expression::String(text.into()))
+}
+
+fn protocol(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip" } else { "ip6" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::network_file::NetworkFile;
+
+    type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+    fn redirects(resolvers: &[&str], text: &str) -> Result<Vec<String>> {
+        let network = NetworkFile::parse(text)?.network(&"hybrid".parse()?)?;
+        let resolvers: Vec<IpAddr> =
+            resolvers.iter().map(|r| r.parse()).collect::<std::result::Result<_, _>>()?;
+        let rules = network.families().filter_map(|f| redirect(&network, f, &resolvers));
+        rules.map(|rule| Ok(serde_json::to_string(&rule)?)).collect()
+    }
+
+    const BOTH: &str = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n[ipv6]\nsubnet = \"fd00:1::/64\"\n";
+
+    #[test]
+    fn only_questions_to_the_hosts_resolvers_outside_the_subnet_are_redirected() -> Result {
+        assert!(redirects(&[], BOTH)?.is_empty());
+        // Between guests of the subnet nothing is.
+        assert!(redirects(&["10.0.1.9"], BOTH)?.is_empty());
+        let rules = redirects(&["192.0.2.53", "10.0.1.9"], BOTH)?;
+        insta::assert_snapshot!(rules.join("\n"), @r#"[{"match":{"left":{"meta":{"key":"iifname"}},"right":"hybr0","op":"=="}},{"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.0.1.0","len":24}},"op":"=="}},{"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"range":["10.0.1.128","10.0.1.254"]},"op":"!="}},{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set":["192.0.2.53"]},"op":"=="}},{"match":{"left":{"meta":{"key":"l4proto"}},"right":{"set":["tcp","udp"]},"op":"=="}},{"match":{"left":{"payload":{"protocol":"th","field":"dport"}},"right":53,"op":"=="}},{"dnat":{"addr":"10.0.1.1","family":"ip"}}]"#);
+        assert_eq!(redirects(&["192.0.2.53", "2001:db8::53"], BOTH)?.len(), 2);
+        Ok(())
+    }
+}

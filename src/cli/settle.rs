@@ -25,6 +25,7 @@ impl Settle {
         let _ = std::fs::remove_file(around.places.settle_pending());
         let deadline = Deadline::after(Duration::from_secs(30));
         let mut faults = ops::settle::names(&context, deadline);
+        faults.extend(ops::settle::host_names(&context, deadline));
         faults.extend(ops::settle::containers(&context, deadline));
         for fault in faults {
             log::error!("{fault}");

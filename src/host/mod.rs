@@ -8,6 +8,7 @@ pub mod firewall;
 pub mod libvirt;
 pub mod listeners;
 pub mod process;
+pub mod resolver;
 pub mod sysctl;
 pub mod systemd;
 pub mod wait;

@@ -18,6 +18,11 @@ pub fn names(context: &Context, deadline: Deadline) -> Vec<Fault> {
     })
 }
 
+/// The host's resolver asks ours, for every network that is up.
+pub fn host_names(context: &Context, deadline: Deadline) -> Vec<Fault> {
+    each(context, |network| surroundings::host_names(context, network, deadline).map(drop))
+}
+
 /// Containers that VMs want beside them, and those that they no longer want.
 pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
     match Docker::connect(deadline) {

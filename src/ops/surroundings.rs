@@ -3,13 +3,16 @@
 use crate::deadline::Deadline;
 use crate::host::docker::{Docker, plugin};
 use crate::host::libvirt::Libvirt;
-use crate::host::{Change, bridge, dns, firewall, sysctl};
+use crate::host::{Change, bridge, dns, firewall, resolver, sysctl};
 use crate::model::naming;
 use crate::model::setting::Setting;
 use crate::model::{Fault, Lease, Network, NetworkName, Result};
 use crate::registry::{Registry, networks, status};
 
 use super::{Context, containers, render};
+
+/// The step that has the host ask our resolver.
+const HOST_NAMES: &str = "host's resolver";
 
 /// One thing that was looked at and, where needed, made.
 #[derive(Debug)]
@@ -128,6 +131,10 @@ pub(super) fn raise(
             return report;
         }
     }
+    match host_names(context, network, deadline) {
+        Ok(change) => report.add(HOST_NAMES, Ok(change)),
+        Err(fault) => report.later(HOST_NAMES, fault),
+    }
     if extent == Extent::Whole {
         let what = format!("Docker network {}", network.docker_network);
         match Docker::connect(deadline.at_most(super::ASK)) {
@@ -163,6 +170,8 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
         Ok(docker) => report.add(what, docker.remove_network(network, true, deadline)),
         Err(fault) => report.later(what, fault),
     }
+    // Nobody is to ask who is about to go.
+    report.add(HOST_NAMES, forget_host_names(context, network, deadline));
     report.add("DHCP and DNS", dns::stop(network, &context.places, deadline));
     report.add("NAT", nat(context, deadline));
     report.add("forwarding", restore_forwarding(context, network, deadline));
@@ -222,9 +231,21 @@ fn nat(context: &Context, deadline: Deadline) -> Result<Change> {
     if networks.is_empty() { firewall::remove(deadline) } else { firewall::apply(&networks, deadline) }
 }
 
+/// The host itself asks for the network's names.
+pub(super) fn host_names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
+    resolver::ensure(network, &up_networks(context)?.0, deadline.at_most(super::ASK))
+}
+
+fn forget_host_names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
+    let (up, _) = up_networks(context)?;
+    let forgotten = resolver::remove(network, &up, deadline.at_most(super::ASK));
+    Ok(forgotten?.or(resolver::keep_list_without_us(&context.places, &up)?))
+}
+
 /// dnsmasq's files as a whole, and the process.
 fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
-    let change = dns::write_static(network, &context.places)?;
+    let kept = resolver::keep_list_without_us(&context.places, &up_networks(context)?.0)?;
+    let change = kept.or(dns::write_static(network, &context.places)?);
     Ok(change.or(write_names(context, network, deadline)?).or(dns::ensure_running(
         network,
         &context.places,

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::render::{config, former_holder, hosts, reservation, without_former_holder};
-use crate::host::Change;
+use crate::host::{Change, resolver};
 use crate::model::{Fault, Lease, MacAddress, Network, NetworkName, Result};
 use crate::places::Places;
 
@@ -239,28 +239,19 @@ pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
             remove(&path)?;
         }
     }
-    let written = match config(network, own.path(), &resolvers()) {
+    let written = match config(network, own.path(), &resolvers(places)) {
         Some(text) => own.put(&own.config(), &text)?,
         None => remove(&own.config())?,
     };
     Ok(if written { Change::Made } else { change })
 }
 
-/// The host's list of resolvers. Where the host asks systemd-resolved's stub (127.0.0.53 or .54,
-/// systemd-resolved.service(8)), the list behind it: the stub would ask us again for what we ask it.
-fn resolvers() -> PathBuf {
-    const BEHIND_THE_STUB: &str = "/run/systemd/resolve/resolv.conf";
-    const USUAL: &str = "/etc/resolv.conf";
-    let text = fs::read_to_string(USUAL).unwrap_or_default();
-    let stub = only_stub(&text) && Path::new(BEHIND_THE_STUB).exists();
-    PathBuf::from(if stub { BEHIND_THE_STUB } else { USUAL })
-}
-
-/// Whether a resolv.conf(5) names systemd-resolved's stub and nothing else.
-fn only_stub(text: &str) -> bool {
-    let mut servers =
-        text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")).map(str::trim).peekable();
-    servers.peek().is_some() && servers.all(|server| matches!(server, "127.0.0.53" | "127.0.0.54"))
+/// The host's list of resolvers, behind which stands what the host itself does: systemd-resolved with all
+/// its links, a VPN's among them. What we ask it is never ours, so it never asks us for that. Where our own
+/// resolver stands in that list (`host_dns`), the list without it.
+fn resolvers(places: &Places) -> PathBuf {
+    let without_us = resolver::list_without_us(places);
+    if without_us.exists() { without_us } else { PathBuf::from(resolver::RESOLV_CONF) }
 }
 
 /// Writes one guest's files. A lease without a MAC has none.
@@ -360,7 +351,7 @@ pub fn stale(network: &Network, places: &Places, leases: &[Lease]) -> Result<Vec
     wanted.extend(reservations.into_iter().map(|(name, text)| (own.reservations().join(name), text)));
     let named = names_of.into_iter().filter(|(_, text)| !text.is_empty());
     wanted.extend(named.map(|(name, text)| (own.hosts().join(name), text)));
-    wanted.extend(config(network, own.path(), &resolvers()).map(|text| (own.config(), text)));
+    wanted.extend(config(network, own.path(), &resolvers(places)).map(|text| (own.config(), text)));
     let mut stale = Vec::new();
     for folder in [own.reservations(), own.hosts()] {
         stale.extend(names(&folder)?.into_iter().map(|n| folder.join(n)).filter(|p| !wanted.contains_key(p)));

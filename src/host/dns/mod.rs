@@ -16,11 +16,13 @@
 //! SIGSEGV. So [`reload`] ends it in good order and it is started again: some 10 ms, and its leases are
 //! kept.
 
+mod ask;
 mod files;
 mod leases;
 mod process;
 mod render;
 
+pub use ask::{Answer, Kind, ask};
 pub use files::{Written, forget, remove_lease, stale, write_all, write_lease, write_static};
 pub use leases::{DhcpLease, leases};
 pub use process::{DnsState, ensure_running, reload, state, stop, unit};

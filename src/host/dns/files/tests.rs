@@ -126,13 +126,6 @@ fn dnsmasq_can_read_what_a_caller_with_a_narrow_umask_wrote() -> Result {
     Ok(())
 }
 
-#[test]
-fn only_the_stub_alone_is_gone_round() {
-    assert!(only_stub("# made by\nnameserver 127.0.0.53\noptions edns0\n"));
-    assert!(!only_stub("nameserver 127.0.0.53\nnameserver 192.0.2.1\n"));
-    assert!(!only_stub("nameserver 192.0.2.1\n"));
-    assert!(!only_stub(""));
-}
 
 #[test]
 fn nothing_is_left_of_a_network_that_is_forgotten() -> Result {

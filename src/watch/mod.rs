@@ -1,6 +1,7 @@
 //! The service: it holds no state of its own. What happens elsewhere, and the clock, only tell it
 //! when to look; killed at any instant and started again, all is as it should be.
 
+mod links;
 mod sources;
 mod worker;
 
@@ -55,6 +56,10 @@ pub fn run(context: Context) -> Result<()> {
         let context = context.clone();
         move || ops::settle::names(&context, Deadline::after(NAMES_LIMIT))
     })?;
+    let host_names = Worker::start("host's resolver", {
+        let context = context.clone();
+        move || ops::settle::host_names(&context, Deadline::after(NAMES_LIMIT))
+    })?;
     let containers = Worker::start("containers", {
         let context = context.clone();
         move || ops::settle::containers(&context, Deadline::after(CONTAINERS_LIMIT))
@@ -85,6 +90,7 @@ pub fn run(context: Context) -> Result<()> {
                 containers.call();
             }
             Ok(News::Containers) => containers.call(),
+            Ok(News::HostNames) => host_names.call(),
             Ok(News::Domains) => {
                 garbage.call();
                 containers.call();
@@ -97,7 +103,7 @@ pub fn run(context: Context) -> Result<()> {
             Err(RecvTimeoutError::Timeout) => {}
         }
         // A worker that is stuck past all its deadlines is for systemd to end.
-        if [&names, &containers, &garbage, &everything].iter().all(|w| !w.is_stuck()) {
+        if [&names, &host_names, &containers, &garbage, &everything].iter().all(|w| !w.is_stuck()) {
             tell(Notice::Watchdog);
         }
         if Instant::now() >= next {

@@ -1,4 +1,4 @@
-//! What the service listens to: signals, the wake socket, Docker, libvirt.
+//! What the service listens to: signals, the wake socket, Docker, libvirt, the kernel.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -22,6 +22,8 @@ pub(super) enum News {
     Wake,
     /// A container came, went or changed.
     Containers,
+    /// A bridge got a carrier or lost it.
+    HostNames,
     /// A domain stopped or was undefined.
     Domains,
     /// Anything may have changed: events were missed, or a daemon is back.
@@ -39,6 +41,7 @@ pub(super) fn start(
     signals(news.clone())?;
     wake_socket(context, news.clone())?;
     let mut alive: Vec<Box<dyn std::any::Any>> = Vec::new();
+    super::links::follow(context, news.clone())?;
     docker_events(news.clone(), stop)?;
     if let Some(events) = libvirt_events(news.clone(), stop)? {
         alive.push(Box::new(events));
@@ -46,7 +49,7 @@ pub(super) fn start(
     Ok(alive)
 }
 
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+pub(super) fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     spawned.map(drop).map_err(|e| Fault::failed(format!("cannot start the thread {name}")).because(e))
 }

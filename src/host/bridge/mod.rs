@@ -11,6 +11,7 @@
 mod decode;
 mod deviation;
 mod ensure;
+mod events;
 mod netlink;
 mod plan;
 mod port;
@@ -21,8 +22,9 @@ mod veth;
 pub use decode::{Address, Counters, Peer, PortKind, PortState};
 pub use deviation::{Deviation, deviations};
 pub use ensure::{ensure, remove, take_over};
+pub use events::{LinkEvent, watch_events};
 pub use port::{PortBrief, enslave, pin, port, put_back};
-pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, read};
+pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, on_no_bridge, read};
 pub use route::{Route, routes, taken, uplinks};
 pub use veth::{HostVeth, host_veth_of, host_veths_of, inside_macs};
 

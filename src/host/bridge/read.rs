@@ -1,5 +1,7 @@
 //! What stands: a bridge with its ports and learned addresses, and every device in brief.
 
+use std::collections::BTreeSet;
+
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
@@ -131,6 +133,24 @@ pub fn read(bridge: &InterfaceName, deadline: Deadline) -> Result<Option<BridgeS
             .await
             .map_err(|e| fault(format!("cannot read the forwarding table of {bridge}"), e))?;
         Ok(Some(assemble(device, devices, &addresses, &fdb)))
+    })
+}
+
+/// Those of the devices with these indexes that are there and on no bridge, with their names. Any user may.
+///
+/// # Errors
+/// `Failed` for the kernel's refusals and the deadline.
+pub fn on_no_bridge(indexes: &BTreeSet<u32>, deadline: Deadline) -> Result<Vec<(u32, String)>> {
+    talk(deadline, async |netlink| {
+        let mut found = Vec::new();
+        for index in indexes {
+            if let Some(device) = netlink.device_at(*index).await?
+                && device.master.is_none()
+            {
+                found.push((*index, device.name));
+            }
+        }
+        Ok(found)
     })
 }
 

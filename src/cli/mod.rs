@@ -15,6 +15,7 @@ mod network;
 mod output;
 mod release;
 mod reserve;
+mod resolve;
 mod rewrite;
 mod settle;
 mod watch;
@@ -86,6 +87,8 @@ enum Command {
     Release(release::Release),
     /// Fix an address for a MAC or a host name before anybody claims it
     Reserve(reserve::Reserve),
+    /// Show who answers a name, from where, by which way, and whether that works now
+    Resolve(resolve::Resolve),
     /// List leases
     Leases(leases::Leases),
     /// Free idle leases whose VM or container is gone
@@ -181,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Claim(c) => c.run(&around),
         Command::Release(c) => c.run(&around),
         Command::Reserve(c) => c.run(&around),
+        Command::Resolve(c) => c.run(&around),
         Command::Leases(c) => c.run(&around),
         Command::Gc(c) => c.run(&around),
         Command::Rewrite(c) => c.run(&around),

@@ -10,21 +10,18 @@
 //! - [`steps_to_restore`], after it: exactly what was there before.
 //! - [`steps_to_keep`], at any later time, with nothing remembered: what Docker would have chosen without us.
 
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::namespace::inside;
 use crate::deadline::Deadline;
 use crate::host::wait::block_on;
-use crate::model::{Fault, Result};
+use crate::model::{Fault, Kind, Result};
 
 /// A default route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,49 +160,22 @@ pub fn default_routes(pid: u32, deadline: Deadline) -> Result<Vec<DefaultRoute>>
 /// # Errors
 /// Missing when the process is gone. Refused when it is in our own namespace: its routes are the host's.
 pub fn change_default_routes(pid: u32, steps: &[RouteStep], deadline: Deadline) -> Result<Vec<DefaultRoute>> {
-    let path = format!("/proc/{pid}/ns/net");
-    let what = || format!("cannot enter the network namespace of process {pid}");
-    let namespace = File::open(&path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Fault::missing(format!("process {pid} is gone")),
-        _ => Fault::failed(what()).because(e),
-    })?;
     let steps = steps.to_vec();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    // A thread of its own, because setns(2) moves the whole thread, and it is not to come back.
-    std::thread::Builder::new()
-        .name("netns".to_owned())
-        .spawn(move || {
-            let done = enter(&namespace).and_then(|()| {
-                block_on("the kernel", deadline, async {
-                    let (connection, handle, _) = rtnetlink::new_connection()
-                        .map_err(|e| Fault::failed("cannot open netlink").because(e))?;
-                    tokio::spawn(connection);
-                    for step in &steps {
-                        take(&handle, step).await?;
-                    }
-                    read(&handle).await
-                })
-            });
-            let _ = sender.send(done);
+    inside(pid, deadline, move || {
+        block_on("the kernel", deadline, async {
+            let (connection, handle, _) =
+                rtnetlink::new_connection().map_err(|e| Fault::failed("cannot open netlink").because(e))?;
+            tokio::spawn(connection);
+            for step in &steps {
+                take(&handle, step).await?;
+            }
+            read(&handle).await
         })
-        .map_err(|e| Fault::failed("cannot start a thread").because(e))?;
-    match receiver.recv_timeout(deadline.left().max(std::time::Duration::from_millis(1))) {
-        Ok(done) => done.map_err(|f| {
-            if f.kind() == crate::model::Kind::Failed { Fault::failed(what()).because(f) } else { f }
-        }),
-        Err(_) => Err(Fault::failed(format!("{}: the kernel did not answer in time", what()))),
-    }
-}
-
-fn enter(namespace: &File) -> Result<()> {
-    let fault = |e: std::io::Error| Fault::failed("setns failed").because(e);
-    let own = std::fs::metadata("/proc/thread-self/ns/net").map_err(fault)?;
-    let its = namespace.metadata().map_err(fault)?;
-    if (own.dev(), own.ino()) == (its.dev(), its.ino()) {
-        return Err(Fault::refused("it is in the host's own network namespace"));
-    }
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|e| fault(e.into()))
+    })
+    .map_err(|f| match f.kind() {
+        Kind::Failed => Fault::failed(format!("cannot change the default route of process {pid}")).because(f),
+        _ => f,
+    })
 }
 
 async fn take(handle: &Handle, step: &RouteStep) -> Result<()> {

@@ -1,0 +1,334 @@
+//! Resolve: who would answer a name, from which source, by which way, and whether the way works now.
+
+mod way;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::deadline::Deadline;
+use crate::host::dns::{self, Answer, Kind};
+use crate::model::naming::{self, Clash, OF_THE_HOST};
+use crate::model::{
+    DnsLabel, DockerName, Fault, Lease, LeaseState, Network, NetworkName, Result, lease_record, reverse,
+};
+use crate::registry::{Registry, networks};
+
+use super::{Context, surroundings};
+
+/// How long our resolver may take. It answers from memory.
+const OURS: Duration = Duration::from_secs(2);
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Who {
+    /// The host.
+    Host,
+    /// A VM, by its name.
+    Vm(String),
+    /// A container, by its name or id.
+    Container(DockerName),
+}
+
+impl FromStr for Who {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "host" => Ok(Self::Host),
+            Some(("vm", name)) if !name.is_empty() => Ok(Self::Vm(name.to_owned())),
+            Some(("container", name)) => {
+                Ok(Self::Container(name.parse().map_err(|e: crate::model::Invalid| e.to_string())?))
+            }
+            _ => Err("it is host, vm:NAME or container:NAME".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Vm(name) => write!(f, "vm:{name}"),
+            Self::Container(name) => write!(f, "container:{name}"),
+        }
+    }
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A lease of the registry.
+    Registry,
+    /// A name of the host's: `host`, `gateway`.
+    Host,
+    /// The host's own resolvers: the name is none of the zone's.
+    Upstream,
+    /// There is no such name.
+    Nobody,
+}
+
+/// One part of the way from who asks to who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Hop {
+    /// Which part.
+    pub what: String,
+    /// Whether it works now; `null` where that can't be tried from here.
+    pub works: Option<bool>,
+    /// What was seen, or why it does not work.
+    pub detail: String,
+}
+
+/// A name, as it is resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Resolution {
+    /// The version of this format: 1. Fields are only ever added within a version.
+    pub format: u32,
+    /// What was asked for.
+    pub asked: String,
+    /// The full name, or the address.
+    pub name: String,
+    /// On which network.
+    pub network: NetworkName,
+    /// By whom.
+    pub asker: String,
+    /// What our resolver answers now: addresses, or names for an address.
+    pub answers: Vec<String>,
+    /// Where that comes from.
+    pub source: Source,
+    /// The source in words.
+    pub detail: String,
+    /// The way, from who asks to who answers.
+    pub path: Vec<Hop>,
+    /// Whether every part of it works, as far as it could be tried.
+    pub works: bool,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// A bare name, a full name, or an address.
+    pub name: String,
+    /// Who asks.
+    pub who: Who,
+    /// On which network; without it, the one whose zone or subnet it is, else the first that is up.
+    pub network: Option<NetworkName>,
+}
+
+/// Asks, and tells how it went. Changes nothing.
+///
+/// # Errors
+/// `Usage`: no name. `Missing`: no network is up, or the one who is to ask is not there.
+pub fn resolve(context: &Context, wish: &Wish, deadline: Deadline) -> Result<Resolution> {
+    let network = choose(context, wish)?;
+    let leases = Registry::of(&context.places, &network.name).read()?;
+    let target = Target::of(&network, &wish.name)?;
+    let (source, detail) = source(context, &network, &target, &leases);
+    let (answers, mut ours) = ask_ours(&network, &target, source, deadline);
+    let asking =
+        way::Asking { context, network: &network, target: &target, typed: &wish.name, answers: &answers };
+    let mut path = asking.way(&wish.who, &leases, deadline)?;
+    path.append(&mut ours);
+    Ok(Resolution {
+        format: 1,
+        asked: wish.name.clone(),
+        name: target.to_string(),
+        asker: wish.who.to_string(),
+        works: !answers.is_empty() && path.iter().all(|hop| hop.works != Some(false)),
+        network: network.name,
+        answers,
+        source,
+        detail,
+        path,
+    })
+}
+
+/// What is asked for, in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    /// A name of the zone, in full.
+    InZone(String),
+    /// A name elsewhere.
+    Elsewhere(String),
+    /// The name of an address.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InZone(name) | Self::Elsewhere(name) => f.write_str(name),
+            Self::Address(address) => write!(f, "{address}"),
+        }
+    }
+}
+
+impl Target {
+    fn of(network: &Network, text: &str) -> Result<Self> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self::Address(address));
+        }
+        let name = text.trim_end_matches('.').to_ascii_lowercase();
+        if name.is_empty() {
+            return Err(Fault::usage("there is no name to resolve"));
+        }
+        Ok(match name.parse::<DnsLabel>() {
+            Ok(label) => Self::InZone(network.fqdn(&label)),
+            Err(_) if within(&name, network) => Self::InZone(name),
+            Err(_) => Self::Elsewhere(name),
+        })
+    }
+
+    /// The label, of a name directly in the zone.
+    fn label(&self, network: &Network) -> Option<DnsLabel> {
+        match self {
+            Self::InZone(name) => name.strip_suffix(network.zone.as_str())?.strip_suffix('.')?.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a name is of the network's zone.
+fn within(name: &str, network: &Network) -> bool {
+    name.strip_suffix(network.zone.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+fn choose(context: &Context, wish: &Wish) -> Result<Network> {
+    if let Some(name) = &wish.network {
+        return networks::load(&context.places, name);
+    }
+    let (up, _) = surroundings::up_networks(context)?;
+    let name = wish.name.trim_end_matches('.').to_ascii_lowercase();
+    let address = wish.name.parse::<IpAddr>().ok();
+    let fits = |n: &Network| match address {
+        Some(address) => n.families().any(|f| f.subnet.contains(&address)),
+        None => within(&name, n) || holds(context, n, &name),
+    };
+    let usual = |n: &Network| n.name.as_str() == NetworkName::DEFAULT;
+    let place = up.iter().position(fits).or_else(|| up.iter().position(usual)).unwrap_or(0);
+    up.into_iter()
+        .nth(place)
+        .ok_or_else(|| Fault::missing("no network is up").hint("hybrid-hook network list shows all"))
+}
+
+/// Whether a guest of the network has that bare name.
+fn holds(context: &Context, network: &Network, name: &str) -> bool {
+    Registry::of(&context.places, &network.name)
+        .read()
+        .is_ok_and(|leases| leases.iter().any(|l| names(l).any(|n| n.as_str() == name)))
+}
+
+fn names(lease: &Lease) -> impl Iterator<Item = &DnsLabel> {
+    lease.hostname.iter().chain(&lease.aliases)
+}
+
+/// Who has the name, or why nobody has.
+fn source(context: &Context, network: &Network, target: &Target, leases: &[Lease]) -> (Source, String) {
+    let (settled, clashes) = naming::settle(leases.to_vec(), &context.boot);
+    let has = |lease: &Lease| format!("{}, since {}", lease.holder(), lease_record::timestamp(lease.since));
+    if let Target::Address(address) = target {
+        let of = |lease: &&Lease| {
+            lease.address == *address || network.companion(lease.address).map(IpAddr::V6) == Some(*address)
+        };
+        if network.families().any(|f| f.address == Some(*address) || f.gateway == *address) {
+            return (Source::Host, "the host's own address on the bridge".to_owned());
+        }
+        return match settled.iter().find(of) {
+            Some(lease) if lease.hostname.is_some() => (Source::Registry, has(lease)),
+            Some(lease) if lease.state_now(&context.boot) != LeaseState::Active => {
+                (Source::Nobody, format!("{} does not run: only what runs has a name", lease.holder()))
+            }
+            Some(lease) => (Source::Nobody, format!("{} has no host name of its own", lease.holder())),
+            None if network.families().any(|f| f.subnet.contains(address)) => {
+                (Source::Nobody, "no lease has that address".to_owned())
+            }
+            None => (Source::Upstream, "the host's own resolvers".to_owned()),
+        };
+    }
+    let Some(label) = target.label(network) else {
+        return match target {
+            Target::Elsewhere(_) => (Source::Upstream, "the host's own resolvers".to_owned()),
+            _ => (Source::Nobody, format!("the zone {} has no names of more than one label", network.zone)),
+        };
+    };
+    if OF_THE_HOST.contains(&label.as_str()) {
+        return (Source::Host, "a name that every zone has".to_owned());
+    }
+    let holders: Vec<&Lease> = settled.iter().filter(|l| names(l).any(|n| *n == label)).collect();
+    let lost: Vec<&Clash> = clashes.iter().filter(|c| c.name == label).collect();
+    if !holders.is_empty() {
+        let mut words: Vec<String> = holders.iter().map(|l| has(l)).collect();
+        for clash in lost {
+            words.push(format!("{} asked for it too and goes without", clash.asker));
+        }
+        return (Source::Registry, words.join("; "));
+    }
+    let idle = leases.iter().find(|l| names(l).any(|n| *n == label));
+    match idle {
+        Some(lease) => {
+            (Source::Nobody, format!("{} does not run: only what runs has a name", lease.holder()))
+        }
+        None => (Source::Nobody, "no guest has that name".to_owned()),
+    }
+}
+
+/// Asks our resolver, at each of its addresses.
+fn ask_ours(
+    network: &Network,
+    target: &Target,
+    source: Source,
+    deadline: Deadline,
+) -> (Vec<String>, Vec<Hop>) {
+    let mut answers: Vec<String> = Vec::new();
+    let mut hops = Vec::new();
+    for server in network.resolvers() {
+        let what = format!("dnsmasq of network {} at {server}", network.name);
+        let hop = match ask_all(SocketAddr::new(server, 53), target, deadline.at_most(OURS)) {
+            Ok((found, words)) => {
+                let there = !found.is_empty();
+                for answer in found {
+                    if !answers.contains(&answer) {
+                        answers.push(answer);
+                    }
+                }
+                // That there is no such name is an answer; without one for a guest's name it is not right.
+                Hop { what, works: Some(there || source == Source::Nobody), detail: words }
+            }
+            Err(fault) => Hop { what, works: Some(false), detail: fault.to_string() },
+        };
+        hops.push(hop);
+    }
+    (answers, hops)
+}
+
+/// Asks a resolver for all that the target can have; the records, and the answer in words.
+fn ask_all(server: SocketAddr, target: &Target, deadline: Deadline) -> Result<(Vec<String>, String)> {
+    let (name, kinds): (String, &[Kind]) = match target {
+        Target::Address(address) => (reverse::name_of(*address), &[Kind::Ptr]),
+        name => (name.to_string(), &[Kind::A, Kind::Aaaa]),
+    };
+    let (mut found, mut words) = (Vec::new(), Vec::new());
+    for kind in kinds {
+        let answer = dns::ask(server, &name, *kind, deadline)?;
+        found.extend(answer.records().iter().cloned());
+        let said = match answer {
+            Answer::Records(records) if records.is_empty() => "no data".to_owned(),
+            Answer::Records(records) => records.join(" "),
+            Answer::NoSuchName => "no such name".to_owned(),
+            Answer::Error(code) => code,
+        };
+        words.push(format!("{}: {said}", word(*kind)));
+    }
+    Ok((found, words.join(", ")))
+}
+
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::A => "A",
+        Kind::Aaaa => "AAAA",
+        Kind::Ptr => "PTR",
+    }
+}

@@ -1,0 +1,151 @@
+//! The way of a question to our resolver, each part tried where that is possible.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use super::{Hop, Target, Who, ask_all};
+use crate::deadline::Deadline;
+use crate::host::docker::{self, Docker};
+use crate::model::{DockerName, Fault, Lease, LeaseState, Network, Origin, Result};
+use crate::ops::names::{self, Asker, Works};
+use crate::ops::{ASK, Context};
+
+/// How long the host's own resolver may take.
+const HOSTS: Duration = Duration::from_secs(5);
+/// Docker's resolver, in every container on a network that somebody made.
+const DOCKERS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+/// What is asked, and what our resolver answered.
+pub(super) struct Asking<'a> {
+    pub(super) context: &'a Context,
+    pub(super) network: &'a Network,
+    pub(super) target: &'a Target,
+    /// As a person typed it.
+    pub(super) typed: &'a str,
+    pub(super) answers: &'a [String],
+}
+
+impl Asking<'_> {
+    /// The parts between who asks and our resolver.
+    pub(super) fn way(&self, who: &Who, leases: &[Lease], deadline: Deadline) -> Result<Vec<Hop>> {
+        match who {
+            Who::Host => Ok(vec![self.reach(Asker::Host, deadline)?, self.by_the_host(deadline)]),
+            Who::Vm(name) => Ok(vec![self.of_vm(name, leases)?]),
+            Who::Container(name) => self.of_container(name, deadline),
+        }
+    }
+
+    /// Whether the settings are such that it can work.
+    fn reach(&self, asker: Asker, deadline: Deadline) -> Result<Hop> {
+        let reach = names::reach(self.context, self.network, deadline)?;
+        let Some(reach) = reach.into_iter().find(|r| r.asker == asker) else {
+            return Ok(Hop { what: "settings".to_owned(), works: None, detail: "nobody to ask".to_owned() });
+        };
+        let bare = !self.typed.contains('.') && !matches!(self.target, Target::Address(_));
+        let works = match reach.works {
+            Works::Yes => Some(true),
+            Works::FullNames => Some(!bare),
+            Works::Maybe => None,
+            Works::No => Some(false),
+        };
+        let mut detail = match reach.works {
+            Works::Yes => "bare and full names".to_owned(),
+            Works::FullNames => "full names only".to_owned(),
+            Works::Maybe => "can't be seen from here".to_owned(),
+            Works::No => "no".to_owned(),
+        };
+        if let Some(mend) = reach.mend {
+            detail = format!("{detail}; this mends it: {mend}");
+        }
+        Ok(Hop { what: reach.path, works, detail })
+    }
+
+    /// What the C library answers, as to any program of the host.
+    fn by_the_host(&self, deadline: Deadline) -> Hop {
+        let what = "the host's C library".to_owned();
+        if matches!(self.target, Target::Address(_)) {
+            return Hop { what, works: None, detail: "not tried for an address".to_owned() };
+        }
+        let name = self.typed.to_owned();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        // It has no deadline of its own.
+        std::thread::spawn(move || {
+            let found = (name.as_str(), 0).to_socket_addrs().map(|all| all.map(|a| a.ip()).collect());
+            let _ = sender.send(found);
+        });
+        match receiver.recv_timeout(deadline.at_most(HOSTS).left()) {
+            Ok(Ok(found)) => self.compared(what, found),
+            Ok(Err(error)) => self.compared_none(what, error.to_string()),
+            Err(_) => Hop { what, works: Some(false), detail: "it did not answer in time".to_owned() },
+        }
+    }
+
+    fn compared(&self, what: String, mut found: Vec<IpAddr>) -> Hop {
+        found.dedup();
+        let words: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let same = words.iter().any(|w| self.answers.contains(w));
+        let detail = words.join(" ");
+        // What is asked outside may be answered differently each time.
+        let works = if matches!(self.target, Target::Elsewhere(_)) { !words.is_empty() } else { same };
+        Hop { what, works: Some(works), detail }
+    }
+
+    fn compared_none(&self, what: String, detail: String) -> Hop {
+        Hop { what, works: Some(self.answers.is_empty()), detail }
+    }
+
+    fn of_vm(&self, name: &str, leases: &[Lease]) -> Result<Hop> {
+        let is = |l: &&Lease| {
+            l.owner.as_ref().is_some_and(|o| o.origin != Origin::Container && o.name.as_deref() == Some(name))
+                || l.hostname.as_ref().is_some_and(|h| h.as_str() == name)
+        };
+        let lease = leases.iter().find(is).ok_or_else(|| {
+            Fault::missing(format!("there is no VM {name:?} on network {}", self.network.name))
+                .hint(format!("hybrid-hook leases --network {} shows who is", self.network.name))
+        })?;
+        let runs = lease.state_now(&self.context.boot) == LeaseState::Active;
+        let (works, detail) = match (runs, lease.sole_nic) {
+            (false, _) => (Some(false), "it does not run".to_owned()),
+            (true, true) => (Some(true), format!("DHCP names our resolver, and {} to search", self.network.zone)),
+            (true, false) => (
+                None,
+                "it has another NIC, and asks whom that one's network names, unless the guest is set up otherwise"
+                    .to_owned(),
+            ),
+        };
+        Ok(Hop { what: format!("resolver of {}", lease.holder()), works, detail })
+    }
+
+    fn of_container(&self, name: &DockerName, deadline: Deadline) -> Result<Vec<Hop>> {
+        let docker = Docker::connect(deadline.at_most(ASK))?;
+        let id = docker.find_container(name, deadline.at_most(ASK))?;
+        let pid = docker.pid(&id, deadline.at_most(ASK))?;
+        let what = format!("Docker's resolver in container {:?} ({DOCKERS})", name.as_str());
+        let Some(pid) = pid else {
+            let detail = "it does not run".to_owned();
+            return Ok(vec![Hop { what, works: Some(false), detail }]);
+        };
+        let target = self.target.clone();
+        let asked = docker::inside_namespace(pid, deadline, move || {
+            ask_all(SocketAddr::new(DOCKERS.into(), 53), &target, deadline.at_most(HOSTS))
+        });
+        let hop = match asked {
+            Ok((found, detail)) => {
+                // It has names of its own for the containers of each of its networks.
+                let works = if matches!(self.target, Target::Address(_)) {
+                    found.is_empty() == self.answers.is_empty()
+                } else {
+                    found.is_empty() == self.answers.is_empty()
+                        && (found.is_empty() || found.iter().any(|f| self.answers.contains(f)))
+                };
+                Hop { what, works: Some(works), detail }
+            }
+            Err(fault) => Hop {
+                what,
+                works: Some(false),
+                detail: format!("{fault}; on Docker's own network \"bridge\" there is none"),
+            },
+        };
+        Ok(vec![hop, self.reach(Asker::Containers, deadline)?])
+    }
+}

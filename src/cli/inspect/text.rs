@@ -4,12 +4,13 @@ use crate::cli::output::{or_dash, printable, rows};
 use crate::model::LeaseRecord;
 use crate::ops::inspect::{
     DaemonRecord, DaemonState, Difference, DnsmasqRecord, GuestKind, HookState, HostRecord, Inspection,
-    NatTable, NetworkRecord, PoolGuests, PortRecord, Traffic, Unseen,
+    NatTable, NetworkRecord, Part, PoolGuests, PortRecord, Traffic, Unseen,
 };
 
 pub(super) fn of(inspection: &Inspection) -> String {
     let mut lines = Vec::new();
-    if inspection.networks.is_empty() {
+    let unreadable = inspection.host.differences.iter().any(|d| d.part == Part::Files);
+    if inspection.networks.is_empty() && !unreadable {
         lines.push("no networks; hybrid-hook network create makes one".to_owned());
     }
     for network in &inspection.networks {

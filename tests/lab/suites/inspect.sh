@@ -347,10 +347,19 @@ test_ipv6() {
 }
 
 test_an_edited_file() {
+	local code=0
 	dirty
+	cp "$FILE" "$T/file"
+	edited_file || code=$?
+	cp "$T/file" "$FILE"
+	hybrid-hook apply
+	return "$code"
+}
+
+edited_file() (
+	set -e
 	vm_paused db --meta 'ip="10.0.1.200"'
 	without_service
-	cp "$FILE" "$T/file"
 	sed -i 's/10\.0\.1\./10.0.9./g' "$FILE"
 	names 'lease 10.0.1.200 of "db"' "edit $FILE back"
 	cp "$T/file" "$FILE"
@@ -358,15 +367,13 @@ test_an_edited_file() {
 	virsh -q destroy db
 	sed -i 's/^bridge = .*/bridge = "hybr7"/' "$FILE"
 	names_and_mends "bridge: hybr0, as the file said before" "hybrid-hook apply"
-	echo 'colour = "red"' >"$FILE"
+	hybrid-hook network create other --subnet 10.62.0.0/24 >/dev/null 2>&1
+	sed -i '1a colour = "red"' "$FILE"
 	check files fail colour "$FILE"
 	refused 1 colour -- hybrid-hook inspect hybrid
-	hybrid-hook network create other --subnet 10.62.0.0/24 >/dev/null 2>&1
 	hybrid-hook inspect >"$T/text"
 	holds "$T/text" "network other: in order" "colour"
-	cp "$T/file" "$FILE"
-	hybrid-hook apply
-}
+)
 
 test_a_network_that_is_down() {
 	dirty

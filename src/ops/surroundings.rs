@@ -227,7 +227,11 @@ fn restore_forwarding(context: &Context, network: &Network, deadline: Deadline) 
 
 /// The one table of all networks that are up.
 fn nat(context: &Context, deadline: Deadline) -> Result<Change> {
-    let (networks, _) = up_networks(context)?;
+    let (networks, unreadable) = up_networks(context)?;
+    if !unreadable.is_empty() && firewall::state(&networks, deadline)? != firewall::TableState::Absent {
+        // What stands has the rules of a network whose file can't be read now: its guests keep them.
+        return Ok(Change::None);
+    }
     if networks.is_empty() { firewall::remove(deadline) } else { firewall::apply(&networks, deadline) }
 }
 

@@ -159,8 +159,13 @@ fn nat(context: &Context, root: bool) -> Question<TableState> {
         if !root {
             return Err(root_only());
         }
-        let (up, _) = surroundings::up_networks(&context)?;
-        firewall::state(&up, deadline)
+        let (up, unreadable) = surroundings::up_networks(&context)?;
+        match firewall::state(&up, deadline)? {
+            TableState::Stale if !unreadable.is_empty() => Err(Fault::failed(
+                "the file of another network, whose rules are in the same table, can't be read",
+            )),
+            state => Ok(state),
+        }
     })
 }
 

@@ -372,7 +372,11 @@ edited_file() (
 	check files fail colour "$FILE"
 	refused 1 colour -- hybrid-hook inspect hybrid
 	hybrid-hook inspect >"$T/text"
-	holds "$T/text" "network other: in order" "colour"
+	holds "$T/text" "network other: in order as far as could be seen" "colour"
+	# Who can't be read keeps what stands of it.
+	hybrid-hook apply other
+	nft list table inet hybrid_hook >"$T/text"
+	holds "$T/text" 10.0.1.0/24 10.62.0.0/24
 )
 
 test_a_network_that_is_down() {

@@ -126,7 +126,6 @@ fn dnsmasq_can_read_what_a_caller_with_a_narrow_umask_wrote() -> Result {
     Ok(())
 }
 
-
 #[test]
 fn nothing_is_left_of_a_network_that_is_forgotten() -> Result {
     let bench = bench()?;

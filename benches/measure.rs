@@ -12,20 +12,16 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hybrid_hook::model::pool::{address_at, ordinal};
-use hybrid_hook::model::{Lease, LeaseState, NetworkName, Origin, Owner};
-use hybrid_hook::places::Places;
-use hybrid_hook::registry::block::{Block, BlockId};
-use hybrid_hook::registry::networks;
-
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const NETWORK: &str = "bench";
+/// Where the pool of the network `bench` begins, 65,536 addresses; benches/inside/claim makes it so.
+const FIRST: u32 = u32::from_be_bytes([10, 65, 0, 0]);
 
 fn main() -> Outcome {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -114,20 +110,14 @@ fn sum(rounds: usize, before: &str, input: &str, commands: &[Vec<&str>]) -> Outc
 
 /// A new claim of ours and a new ADD of CNI's host-local by turns, each taken back untimed.
 fn claim(count: u64, rounds: u64, program: &str, cni: &str, folder: &Path) -> Outcome {
-    let places = Places::from_environment();
-    let network: NetworkName = NETWORK.parse()?;
-    let pool = networks::load(&places, &network)?.key_family().ok_or("no addresses")?.vm_pool;
-    let at = |number: u64| {
-        address_at(ordinal(pool.first()) + u128::from(number), pool.first()).ok_or("the pool is too small")
-    };
-    fill(&places, &network, count, at)?;
+    fill(program, count)?;
     let peer = Path::new(cni).exists();
     if peer {
-        fill_cni(folder, count, at)?;
+        fill_cni(folder, count)?;
     }
     let config = folder.join("config.json");
     if peer {
-        fs::write(&config, cni_config(folder, at(0)?))?;
+        fs::write(&config, cni_config(folder))?;
     }
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..rounds + 3 {
@@ -177,71 +167,61 @@ fn mac(number: u64) -> String {
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
+fn at(number: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(FIRST + number as u32)
+}
+
 /// Writes a registry with so many leases, block by block, as claims would have left it.
-fn fill(
-    places: &Places,
-    network: &NetworkName,
-    count: u64,
-    at: impl Fn(u64) -> Result<IpAddr, &'static str>,
-) -> Outcome {
-    let folder = places.network_state(network).join("leases");
+fn fill(program: &str, count: u64) -> Outcome {
+    let state = std::env::var("HYBRID_STATE_DIR")?;
+    let folder = Path::new(&state).join("networks").join(NETWORK).join("leases");
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder)?;
-    let mut block = (BlockId::of(at(0)?), Block::default());
-    for number in 0..count {
-        let address = at(number)?;
-        if BlockId::of(address) != block.0 {
-            fs::write(block.0.path(&folder), block.1.render()?)?;
-            block = (BlockId::of(address), Block::default());
+    // Which file an address is in tells how large a block is: the last of 256 is in the last block.
+    let (owner, mac) = (uuid(0), mac(0));
+    let of = ["--network", NETWORK, "--owner", &owner, "--mac", &mac];
+    time(quiet(program).args(["claim", "--ip", &at(255).to_string()]).args(of))?;
+    let file = fs::read_dir(&folder)?.next().ok_or("no block was written")??.path();
+    let begins: Ipv4Addr = file.file_stem().and_then(OsStr::to_str).ok_or("no address")?.parse()?;
+    let size = 256 - u64::from(begins.to_bits() - FIRST);
+    fs::remove_file(file)?;
+    for first in (0..count).step_by(size as usize) {
+        let mut text = "format = 1\n".to_owned();
+        for number in first..count.min(first + size) {
+            text.push_str(&lease(at(number), number));
         }
-        let owner = Owner { id: uuid(number).parse()?, origin: Origin::Hand, name: None };
-        block.1.put(Lease {
-            address,
-            mac: Some(mac(number).parse()?),
-            owner: Some(owner),
-            state: LeaseState::Active,
-            boot: None,
-            fixed: false,
-            reserved: false,
-            generation: 1,
-            since: 1_800_000_000,
-            changed: 1_800_000_000,
-            unprobed: false,
-            hostname: Some(format!("vm{number}").parse()?),
-            aliases: Vec::new(),
-            groups: Vec::new(),
-            containers: None,
-            running: false,
-            sole_nic: false,
-            tap: None,
-            handover: None,
-            address6: None,
-        });
-    }
-    if !block.1.leases.is_empty() {
-        fs::write(block.0.path(&folder), block.1.render()?)?;
+        fs::write(folder.join(format!("{}.toml", at(first))), text)?;
     }
     Ok(())
 }
 
+fn lease(address: Ipv4Addr, number: u64) -> String {
+    format!(
+        "\n[[lease]]\naddress = \"{address}\"\nmac = \"{}\"\nstate = \"active\"\ngeneration = 1\n\
+         since = 1800000000\nchanged = 1800000000\nhostname = \"vm{number}\"\n\n\
+         [lease.owner]\nid = \"{}\"\norigin = \"hand\"\n",
+        mac(number),
+        uuid(number)
+    )
+}
+
 /// Writes what host-local keeps: a file an address, and the one given last.
-fn fill_cni(folder: &Path, count: u64, at: impl Fn(u64) -> Result<IpAddr, &'static str>) -> Outcome {
+fn fill_cni(folder: &Path, count: u64) -> Outcome {
     let _ = fs::remove_dir_all(folder);
     let store = folder.join(NETWORK);
     fs::create_dir_all(&store)?;
     for number in 0..count {
-        fs::write(store.join(at(number)?.to_string()), format!("held{number}\r\neth0"))?;
+        fs::write(store.join(at(number).to_string()), format!("held{number}\r\neth0"))?;
     }
     if count > 0 {
-        fs::write(store.join("last_reserved_ip.0"), at(count - 1)?.to_string())?;
+        fs::write(store.join("last_reserved_ip.0"), at(count - 1).to_string())?;
     }
     Ok(())
 }
 
-fn cni_config(folder: &Path, first: IpAddr) -> String {
+fn cni_config(folder: &Path) -> String {
+    let (first, store) = (at(0), folder.display());
     format!(
         r#"{{"cniVersion":"0.4.0","name":"{NETWORK}","type":"bridge","ipam":{{"type":"host-local",
-        "subnet":"10.64.0.0/15","rangeStart":"{first}","dataDir":"{}"}}}}"#,
-        folder.display()
+        "subnet":"10.64.0.0/15","rangeStart":"{first}","dataDir":"{store}"}}}}"#
     )
 }

@@ -56,6 +56,12 @@ impl Glance {
             })
     }
 
+    /// The names of bridges and libvirt networks that stand in it.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.bridges.iter().chain(&self.networks).map(String::as_str).collect()
+    }
+
     fn source(&mut self, tag: &BytesStart<'_>) {
         for attribute in tag.attributes().with_checks(false) {
             let Ok(attribute) = attribute else {

@@ -8,7 +8,7 @@ use crate::model::{ClaimRequest, Fault, LeaseState, Network, Origin, Owner, Resu
 use crate::ops::release::Which;
 use crate::ops::{self, Context};
 use crate::places::Places;
-use crate::registry::lock;
+use crate::registry::{lock, networks};
 
 use super::{Answer, watchdog};
 
@@ -62,6 +62,9 @@ pub fn answer(name: &str, operation: &str, xml: &[u8]) -> Answer {
     let Some(operation) = Operation::named(operation) else { return Answer::default() };
     let glance = Glance::of(xml);
     let places = Places::from_environment();
+    if !glance.mentions_us && !networks::may_name(&places, &glance.names()) {
+        return Answer::default();
+    }
     let (networks, broken) = super::networks(&places);
     if !glance.concerns(&networks) {
         return Answer::default();

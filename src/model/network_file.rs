@@ -76,7 +76,7 @@ pub struct FamilyFile {
     pub container_pool: Option<AddressRange>,
 }
 
-/// The version alone, read before the rest: a newer file is refused for being newer, not for its keys.
+/// The version alone: a newer file is refused for being newer, not for its keys.
 #[derive(Deserialize)]
 struct Versioned {
     format: Option<u32>,
@@ -85,14 +85,19 @@ struct Versioned {
 impl NetworkFile {
     /// Reads the text of a file.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let versioned: Versioned = toml::from_str(text).map_err(|e| one_line(&e))?;
-        match versioned.format {
-            Some(FORMAT) => toml::from_str(text).map_err(|e| one_line(&e)),
-            Some(other) => Err(format!(
-                "it has format {other} and this program knows {FORMAT}; use the hybrid-hook that wrote it"
-            )),
-            None => Err(format!("it has no line \"format = {FORMAT}\"")),
-        }
+        let other = match toml::from_str::<Self>(text) {
+            Ok(file) if file.format == FORMAT => return Ok(file),
+            Ok(file) => file.format,
+            // The version is looked at only where the whole does not parse: that is the rare case.
+            Err(error) => match toml::from_str(text).map_err(|e| one_line(&e))? {
+                Versioned { format: Some(FORMAT) } => return Err(one_line(&error)),
+                Versioned { format: Some(other) } => other,
+                Versioned { format: None } => return Err(format!("it has no line \"format = {FORMAT}\"")),
+            },
+        };
+        Err(format!(
+            "it has format {other} and this program knows {FORMAT}; use the hybrid-hook that wrote it"
+        ))
     }
 
     /// Checks everything and fills in the defaults.

@@ -38,26 +38,32 @@ pub fn claim(
     deadline: Deadline,
 ) -> Result<Granted> {
     let registry = Registry::of(&context.places, name);
-    if request.probe
-        && let Some(address) = request.ip
-    {
-        probe_wanted(context, name, &registry, &request, address, deadline)?;
-        request.probe = false;
-    }
     // The lease that is written down and not yet known to be free.
     let mut pending: Option<Lease> = None;
     loop {
         let decided = registry.change(deadline, |network, leases| {
+            request.probe = request.probe && can_answer(context, network)?;
             let claimed = decide(context, network, leases, &request)?;
-            write(leases, &claimed)?;
-            Ok((network.clone(), claimed))
+            let first = request.probe && request.ip.is_some() && claimed.lease.unprobed;
+            if !first {
+                write(leases, &claimed)?;
+            }
+            Ok((network.clone(), claimed, first))
         });
-        let (network, claimed) = match (decided, &pending) {
+        let (network, claimed, first) = match (decided, &pending) {
             (Ok(decided), _) => decided,
             (Err(fault), None) => return Err(fault),
             (Err(fault), Some(lease)) => return Err(abandon(&registry, lease, fault, deadline)),
         };
         let Claimed { lease, unchanged, .. } = claimed;
+        if first {
+            let address = lease.address;
+            if let Some(mac) = answer(context, &network, address, &request)? {
+                return Err(refused(name, &Refusal::InUse { address, mac }));
+            }
+            request.probe = false;
+            continue;
+        }
         if !lease.unprobed || !request.probe {
             return Ok(Granted { network, lease, changed: !unchanged });
         }
@@ -138,29 +144,6 @@ pub fn refused(network: &NetworkName, refusal: &Refusal) -> Fault {
     .hint(hint)
 }
 
-/// Probes an address that was asked for, unless the registry knows it.
-fn probe_wanted(
-    context: &Context,
-    name: &NetworkName,
-    registry: &Registry,
-    request: &ClaimRequest,
-    address: IpAddr,
-    deadline: Deadline,
-) -> Result<()> {
-    let (network, held) = registry.change(deadline, |network, leases| {
-        // Refused without a probe where the registry alone says no.
-        decide(context, network, leases, request)?;
-        Ok((network.clone(), leases.at(address)?.is_some()))
-    })?;
-    if held {
-        return Ok(());
-    }
-    match answer(context, &network, address, request)? {
-        Some(mac) => Err(refused(name, &Refusal::InUse { address, mac })),
-        None => Ok(()),
-    }
-}
-
 /// Who answers at an address, other than the claimant. A network that is down has nobody to ask.
 pub(super) fn answer(
     context: &Context,
@@ -168,8 +151,7 @@ pub(super) fn answer(
     address: IpAddr,
     request: &ClaimRequest,
 ) -> Result<Option<MacAddress>> {
-    let there = Path::new("/sys/class/net").join(network.bridge.as_str()).exists();
-    if !there || !status::load(&context.places, &network.name)?.up {
+    if !can_answer(context, network)? {
         return Ok(None);
     }
     match address {
@@ -177,6 +159,11 @@ pub(super) fn answer(
         // Duplicate detection of IPv6 is the guest's own (RFC 4862, section 5.4).
         IpAddr::V6(_) => Ok(None),
     }
+}
+
+fn can_answer(context: &Context, network: &Network) -> Result<bool> {
+    let there = Path::new("/sys/class/net").join(network.bridge.as_str()).exists();
+    Ok(there && status::load(&context.places, &network.name)?.up)
 }
 
 /// Notes that nobody answered.

@@ -56,6 +56,21 @@ pub fn names(places: &Places) -> Result<Vec<NetworkName>> {
     Ok(names)
 }
 
+/// Whether a network's file may name one of these bridges or libvirt networks. The files are read and
+/// not parsed: it is asked for every domain of others, and must cost them next to nothing. It may say
+/// yes for too many, never for too few; also where a file can't be read, so that the caller finds out.
+#[must_use]
+pub fn may_name(places: &Places, names_of_others: &[&str]) -> bool {
+    let Ok(all) = names(places) else { return true };
+    all.iter().any(|name| {
+        let Ok(text) = std::fs::read_to_string(places.network_file(name)) else { return true };
+        let (bridge, net) = (name.default_bridge(), format!("{name}-net"));
+        // What is written with an escape is not seen in the text.
+        text.contains('\\')
+            || names_of_others.iter().any(|n| *n == bridge.as_str() || *n == net || text.contains(n))
+    })
+}
+
 /// Reads every network; those that can't be read come as faults beside the others.
 pub fn load_all(places: &Places) -> Result<(Vec<Network>, Vec<Fault>)> {
     let (mut networks, mut faults) = (Vec::new(), Vec::new());

@@ -365,7 +365,7 @@ clean_daemons() {
 	for unit in docker.service containerd.service; do
 		systemctl kill -s CONT --kill-whom=main "$unit" 2>/dev/null || true
 	done
-	for unit in libvirtd docker hybrid-hook; do
+	for unit in hybrid-hook-ipam.socket libvirtd docker hybrid-hook; do
 		systemctl is-active -q "$unit" || systemctl restart "$unit"
 	done
 	if mountpoint -q /var/lib/hybrid-hook; then umount -l /var/lib/hybrid-hook; fi

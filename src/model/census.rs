@@ -130,8 +130,10 @@ pub fn take(
     }
     for lease in leases {
         let Some(owner) = lease.owner.as_ref().filter(|o| o.origin == Origin::Container) else { continue };
-        let fresh = lease.is_starting(boot, now) || was_given_back(network, lease, now);
-        if current.contains(&lease.address) || fresh {
+        // A container that is removed is listed nowhere any more.
+        let may_be_listed = lease.is_provisional() || exists.contains(&owner.id);
+        let fresh = may_be_listed && was_given_back(network, lease, now);
+        if current.contains(&lease.address) || lease.is_starting(boot, now) || fresh {
             continue;
         }
         if (lease.fixed && exists.contains(&owner.id)) || lease.reserved {

@@ -122,6 +122,8 @@ fn what_was_given_back_a_moment_ago_is_not_taken_up_by_an_older_list() -> Result
     let listed = std::slice::from_ref(&web);
     assert!(at("hybrid", 129, listed)?.is_settled() && at("hybrid", 129, &[])?.is_settled());
     assert_eq!(at("hybrid", 130, &[])?.take, [web.address]);
+    let removed = take(&network("hybrid")?, &back, &[], &HashSet::new(), &BootId("now".into()), 101);
+    assert_eq!(removed.take, [web.address]);
     // What goes on being listed does run.
     assert_eq!(at("hybrid", 130, listed)?.put.len(), 1);
     // Docker counts by itself: there is nothing newer than its word.

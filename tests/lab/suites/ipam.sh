@@ -238,8 +238,9 @@ s.recv(4000)' "$SOCKET" 2>/dev/null
 }
 
 test_garbage_on_the_socket() {
-	local n question
+	local n question restarts
 	asked
+	restarts=$(systemctl show -P NRestarts hybrid-hook-ipam)
 	for question in RequestPool RequestAddress ReleaseAddress ReleasePool; do
 		for body in '' '{' '[]' 'null' '{"PoolID":7}' '{"PoolID":"../../etc@10.67.0.0/24","Address":"10.67.0.64"}' \
 			'{"PoolID":"asked@10.67.0.0/24","Address":"$(reboot)"}' "$(printf '[%.0s' {1..20000})"; do
@@ -254,7 +255,7 @@ test_garbage_on_the_socket() {
 	plugin IpamDriver.RequestAddress '{"PoolID":"asked@10.67.0.0/25","Address":"","Options":{"com.docker.network.endpoint.macaddress":"02:42:00:00:00:01"}}' |
 		jq -e '.Error | contains("not 10.67.0.0/25")' >/dev/null
 	same "$(leases asked | jq length)" 0 leases
-	same "$(systemctl show -P NRestarts hybrid-hook-ipam)" 0 restarts
+	same "$(systemctl show -P NRestarts hybrid-hook-ipam)" "$restarts" restarts
 	# An ordinary user has no question.
 	not setpriv --reuid 65534 --regid 65534 --clear-groups curl -s -m 5 --unix-socket "$SOCKET" -X POST http://x/Plugin.Activate
 	box web

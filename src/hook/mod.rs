@@ -3,12 +3,12 @@
 //! libvirt runs hooks with `object operation sub-operation extra` and XML on standard input
 //! (<https://libvirt.org/hooks.html>). No hook ever talks to libvirt or Docker.
 
+mod input;
 pub mod network;
 pub mod qemu;
 mod watchdog;
 
 use std::ffi::OsString;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use crate::registry::networks;
 /// A whole hook call, at most; libvirt itself would wait for ever.
 const LIMIT: Duration = Duration::from_secs(8);
 /// Domain XML is some kilobytes; more than this is not read.
-const INPUT_LIMIT: u64 = 16 << 20;
+const INPUT_LIMIT: usize = 16 << 20;
 
 /// Which of libvirt's hooks was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,10 +106,7 @@ impl Call {
         if !known {
             return ExitCode::SUCCESS;
         }
-        let mut xml = Vec::new();
-        if std::io::stdin().lock().take(INPUT_LIMIT).read_to_end(&mut xml).is_err() {
-            xml.clear();
-        }
+        let xml = input::read(INPUT_LIMIT, deadline());
         let answer = match self.kind {
             Kind::Qemu => qemu::answer(&self.object.to_string_lossy(), &operation, &xml),
             Kind::Network => network::answer(&operation, &xml),

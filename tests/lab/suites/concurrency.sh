@@ -144,7 +144,7 @@ test_down_and_up_while_a_vm_starts() {
 		hybrid-hook network down two --force
 		hybrid-hook network up two
 	done; } >"$T/updown" 2>&1 &
-	for turn in {1..8}; do
+	for _ in {1..8}; do
 		virsh -q start --paused eager >/dev/null 2>&1 || true
 		virsh -q destroy eager >/dev/null 2>&1 || true
 	done
@@ -152,73 +152,6 @@ test_down_and_up_while_a_vm_starts() {
 	virsh -q start --paused eager
 	address eager two
 	no_lock_timeout
-}
-
-# The same claims by many hands: each address once, the rest told "pool full".
-test_sixty_four_claimers_and_a_full_pool() {
-	local hand capacity=$((256 + 254))
-	# 10.66.2.0-10.66.3.253, beside what nobody asks for.
-	mkdir "$T/claims"
-	hybrid-hook --config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r" network create many \
-		--subnet 10.66.0.0/22 --vm-pool 10.66.2.0-10.66.3.253 --offline
-	for hand in {0..63}; do
-		claimer "$hand" $((capacity + 10)) >"$T/claims/$hand" 2>&1 &
-	done
-	wait
-	cat "$T"/claims/* >"$T/all"
-	same "$(grep -c '^10\.66\.' "$T/all")" "$capacity" given
-	same "$(grep '^10\.66\.' "$T/all" | sort -u | wc -l)" "$capacity" "given once"
-	same "$(grep -c '^error: pool full' "$T/all")" 10 refused
-	not grep -E 'locked by|panicked' "$T/all"
-	same "$(hybrid-hook --config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r" leases --network many --json |
-		jq 'map(.address) | unique | length')" "$capacity" "in the registry"
-}
-
-claimer() { # HAND OF
-	local n
-	for ((n = $1; n < $2; n += 64)); do
-		hybrid-hook --config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r" claim --network many --no-probe \
-			--owner "$(printf '00000000-0000-4000-8000-%012x' "$n")" \
-			--mac "$(printf '52:54:00:00:%02x:%02x' $((n / 256)) $((n % 256)))" --json 2>"$T/claims/$1.err" |
-			jq -r .address || true
-		cat "$T/claims/$1.err"
-	done
-}
-
-# Killed at any moment: the registry can be read, and no address is given twice.
-test_kill_nine_at_random_moments() {
-	local turn n pids
-	mkdir "$T/claims"
-	hybrid-hook --config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r" network create many \
-		--subnet 10.66.0.0/22 --vm-pool 10.66.2.0-10.66.3.253 --offline
-	for turn in {1..25}; do
-		pids=()
-		for n in 1 2 3 4; do
-			churn "$((turn * 10 + n))" >/dev/null 2>&1 &
-			pids+=($!)
-		done
-		sleep "0.0$((RANDOM % 10))$((RANDOM % 10))"
-		pkill -KILL -f "state-dir $T/s" || true
-		kill "${pids[@]}" 2>/dev/null || true
-		wait "${pids[@]}" 2>/dev/null || true
-		hybrid-hook --config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r" leases --network many --json >"$T/now"
-		jq -e '(map(.address) | unique | length) == length' "$T/now" >/dev/null
-		jq -e '(map(.mac) | unique | length) == length' "$T/now" >/dev/null
-	done
-	# One more claim clears away what was left half-way.
-	hybrid-hook --config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r" claim --network many --no-probe \
-		--owner 00000000-0000-4000-8000-00000000ffff --mac 52:54:00:ff:ff:ff
-	same "$(find "$T/s" -name '.new-*')" "" "files left"
-}
-
-churn() { # SEED
-	local n owner mac at=(--config-dir "$T/c" --state-dir "$T/s" --run-dir "$T/r")
-	for n in {1..50}; do
-		owner=$(printf '00000000-0000-4000-8000-%012x' $(($1 * n % 300)))
-		mac=$(printf '52:54:00:01:%02x:%02x' $(($1 * n % 300 / 256)) $(($1 * n % 300 % 256)))
-		hybrid-hook "${at[@]}" claim --network many --no-probe --owner "$owner" --mac "$mac"
-		[ $((n % 3)) != 0 ] || hybrid-hook "${at[@]}" release --network many --owner "$owner" --mac "$mac" --forget
-	done
 }
 
 suite "$@"

@@ -354,7 +354,8 @@ test_hostile_names() {
 	leases | jq -e 'all(.[]; .hostname == null or (.hostname | test("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")))' >/dev/null
 	# No file of ours has such a name, and none is elsewhere.
 	eventually 3 eval 'ls /run/hybrid-hook/dnsmasq/hybrid/hosts.d >/dev/null'
-	same "$(find /run/hybrid-hook /var/lib/hybrid-hook -newer "$T/mark" | grep -cE 'reboot|xxxx|\.\./|größe')" 0 files
+	find /run/hybrid-hook /var/lib/hybrid-hook -newer "$T/mark" >"$T/files"
+	not grep -E 'reboot|xxxx|\.\./|größe' "$T/files"
 	not ls -d /x /etc/x /var/x /run/x
 	# A person's terminal sees no control characters, and the table has a line each.
 	hybrid-hook leases >"$T/table"
@@ -414,11 +415,11 @@ test_huge_xml() {
 }
 
 test_endlessly_nested_xml() {
-	python3 -c 'print("<domain><metadata xmlns:h=\"urn:hybrid-hook:domain:1\">" + "<a>" * 2000000)' >"$T/deep"
+	python3 -c 'print("<domain><metadata xmlns:h=\"urn:hybrid-hook:domain:1\">" + "<a>" * 300000)' >"$T/deep"
 	timed refuses deep prepare "$T/deep"
 	[ "$MS" -lt 8500 ] || return 1
 	silent "$QEMU" deep restore "$T/deep"
-	python3 -c 'print("<domain>" + "<a>" * 2000000 + "</a>" * 2000000 + "</domain>")' >"$T/deep"
+	python3 -c 'print("<domain>" + "<a>" * 300000 + "</a>" * 300000 + "</domain>")' >"$T/deep"
 	silent "$QEMU" deep prepare "$T/deep"
 	{ echo '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa">' &&
 		for n in {1..12}; do echo "<!ENTITY a$n \"&a$((n - 1));&a$((n - 1));&a$((n - 1));&a$((n - 1));\">"; done &&

@@ -26,12 +26,25 @@ suite() {
 		if declare -F phases >/dev/null; then phases; else echo "run test"; fi
 		;;
 	one) suite_one "$2" ;;
-	run) suite_run "${2:-test}" "${3:-}" ;;
+	run)
+		suite_copy "$@"
+		suite_run "${2:-test}" "${3:-}"
+		;;
 	*)
 		echo "usage: $0 [run PREFIX [PATTERN] | one FUNCTION | phases]" >&2
 		return 2
 		;;
 	esac
+}
+
+# Goes on as a copy: bash reads a script as it runs, and this one may be edited.
+suite_copy() {
+	local copy=$SUITE_STATE/suites
+	[ "$SUITE_FILE" != "$copy/$SUITE.sh" ] || return 0
+	rm -rf "$copy"
+	mkdir -p "$SUITE_STATE"
+	cp -r "$(dirname "$SUITE_FILE")" "$copy"
+	exec "$BASH" "$copy/$SUITE.sh" "$@"
 }
 
 suite_one() { # FUNCTION
@@ -52,7 +65,6 @@ suite_end_jobs() {
 
 suite_run() { # PREFIX PATTERN
 	local test tests name began code failed=0 phased=''
-	mkdir -p "$SUITE_STATE"
 	! declare -F phases >/dev/null || phased=1
 	[ -n "$phased" ] || clean
 	# In the order of the file: the tests of a phase may build on each other.
@@ -294,7 +306,8 @@ container() { # NAME [options of docker run]
 	local name=$1
 	shift
 	[ $# -gt 0 ] || set -- --network hybrid-net
-	docker run -d --name "$name" "$@" hybrid-lab:latest httpd -f -p 80 -h /www >/dev/null
+	# It ends at once when it is told to.
+	docker run -d --stop-signal KILL --name "$name" "$@" hybrid-lab:latest httpd -f -p 80 -h /www >/dev/null
 }
 
 container_address() { # NAME [DOCKER NETWORK]
@@ -313,8 +326,9 @@ off() { # CONTAINER
 	same "$(container_address "$1")" "" "address of $1"
 }
 
+# The gateway of a container's default route: Docker may number its NICs anew.
 default_route() { # CONTAINER
-	docker exec "$1" ip route show default
+	docker exec "$1" ip route | awk '$1 == "default" { print $3 }'
 }
 
 # Ping and HTTP both ways between the guest at ADDRESS named NAME and CONTAINER.
@@ -365,6 +379,8 @@ clean_daemons() {
 	for unit in docker.service containerd.service; do
 		systemctl kill -s CONT --kill-whom=main "$unit" 2>/dev/null || true
 	done
+	# Their restarts are many, and are counted.
+	systemctl reset-failed
 	for unit in hybrid-hook-ipam.socket libvirtd docker hybrid-hook; do
 		systemctl is-active -q "$unit" || systemctl restart "$unit"
 	done

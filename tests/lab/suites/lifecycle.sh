@@ -67,14 +67,13 @@ test_ten_starts_keep_the_address() {
 		virsh -q destroy first
 		has_state first idle
 		# Whoever comes meanwhile gets another one.
-		vm_paused "other$turn" --no-meta
+		[ $((turn % 4)) != 1 ] || vm_paused "other$turn" --no-meta
 		virsh -q start --paused first
 		same "$(address first)" "$address" "after start $turn"
 	done
 	same "$(lease first .generation)" "$generation" generation
 	no_address_twice hybrid
 	address=$(address second)
-	virsh -q shutdown second 2>/dev/null || true
 	virsh -q destroy second
 	virsh -q start second
 	booted second
@@ -82,12 +81,12 @@ test_ten_starts_keep_the_address() {
 }
 
 test_managed_save_and_restore() {
-	local name address
+	local name address boot
 	container web
 	vm saved --no-meta
 	vm stored --network hybrid-net --meta 'hostname="stored"'
 	for name in saved stored; do booted "$name"; done
-	address=$(address saved)
+	boot=$(guest "$(address saved)" cat /proc/sys/kernel/random/boot_id)
 	virsh -q managedsave saved >/dev/null
 	virsh -q managedsave stored >/dev/null
 	has_state saved idle
@@ -102,7 +101,7 @@ test_managed_save_and_restore() {
 	done
 	no_address_twice hybrid
 	# It is the same guest, not one that booted again.
-	same "$(grep -c 'eth0 has' /var/log/hybrid-lab/saved.console)" 1
+	same "$(guest "$(address saved)" cat /proc/sys/kernel/random/boot_id)" "$boot" "boot"
 }
 
 test_libvirtd_restart_kills_no_vm() {
@@ -293,7 +292,8 @@ test_a_nic_hotplugged_by_virsh() {
 	# A libvirt network tells us of it by its port; a bare bridge can't.
 	virsh -q attach-interface hot network hybrid-net --mac 52:54:00:00:00:99 --model virtio --live
 	eventually 5 has_state hot active
-	virsh -q detach-interface hot network --mac 52:54:00:00:00:99 --live
+	# To libvirt it is a NIC on a bridge by now.
+	virsh -q detach-interface hot bridge --mac 52:54:00:00:00:99 --live
 	eventually 10 not has_state hot active
 }
 
@@ -334,7 +334,9 @@ test_a_network_that_is_down() {
 	hybrid-hook network create other --subnet 10.66.0.0/24
 	define waits --bridge hyb-other --meta-network other
 	hybrid-hook network down other
-	start_refused waits other 'hybrid-hook network up'
+	# libvirt itself stops at the missing bridge; hooks.sh has what our hook says.
+	exits 1 virsh -q start --paused waits
+	no_lease waits other
 	hybrid-hook network up other
 	virsh -q start --paused waits
 	address waits other

@@ -1,5 +1,8 @@
 # frozen_string_literal: true
 
+# Plugins are those that are required here, whatever the host has installed.
+ENV['VAGRANT_DISABLE_PLUGIN_INIT'] = '1'
+
 require 'json'
 require 'tmpdir'
 require 'vagrant'

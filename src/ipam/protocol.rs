@@ -119,6 +119,10 @@ fn refusal(path: &str, fault: &Fault) -> Reply {
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T> {
+    if body.is_empty() {
+        // Docker asks again where a connection broke, and by then has forgotten what (28.5 still does).
+        return Err(Fault::usage("the question is empty: the answer to it was cut off").hint("try again"));
+    }
     serde_json::from_slice(body).map_err(|e| Fault::usage(format!("the question can't be read: {e}")))
 }
 

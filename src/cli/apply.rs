@@ -1,5 +1,8 @@
 //! `hybrid-hook apply`.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::model::{Fault, NetworkName, Result};
@@ -7,6 +10,9 @@ use crate::ops::surroundings::Extent;
 use crate::ops::{self, surroundings::Report};
 
 use super::{Surroundings, network, output};
+
+/// How long the containers beside VMs may take.
+const CONTAINERS: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Args)]
 pub(super) struct Apply {
@@ -36,8 +42,12 @@ impl Apply {
         }
         if !self.boot {
             faults.extend(ops::settle::garbage(&context, deadline));
-            faults.extend(ops::settle::containers(&context, deadline));
+            // A Docker that hangs was waited for above.
+            faults.extend(ops::settle::containers(&context, deadline.at_most(CONTAINERS)));
         }
+        // A file that can't be read is in the way of each of them, and is told once.
+        let mut said = HashSet::new();
+        faults.retain(|fault| said.insert(fault.to_string()));
         if let Some(fault) = faults.into_iter().reduce(Fault::and) {
             return Err(fault);
         }

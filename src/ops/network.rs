@@ -294,7 +294,7 @@ fn ours(context: &Context, wanted: &Network) -> Result<Vec<Taken>> {
 
 /// What the host's routes, Docker and libvirt take.
 fn others(wanted: &Network, deadline: Deadline) -> Result<Vec<Taken>> {
-    let mut taken = bridge::taken(&wanted.bridge, deadline)?;
+    let mut taken = Vec::new();
     let own = |name: &DockerName, is: &str| name.as_str() == is;
     let ask = deadline.at_most(super::ASK);
     if let Ok(subnets) = Docker::connect(ask).and_then(|d| d.all_subnets(ask)) {
@@ -307,6 +307,8 @@ fn others(wanted: &Network, deadline: Deadline) -> Result<Vec<Taken>> {
             taken.extend(network.subnets.into_iter().map(|subnet| Taken { subnet, who: who.clone() }));
         }
     }
+    // Last: what is both a network's and a link's is named by its network.
+    taken.extend(bridge::taken(&wanted.bridge, deadline)?);
     Ok(taken)
 }
 

@@ -32,7 +32,7 @@ test_the_same_network_created_by_four_at_once() {
 	for n in 1 2 3 4; do beside "c$n" hybrid-hook network create two --subnet 10.66.0.0/24; done
 	wait
 	same "$(codes c1 c2 c3 c4)" "0 0 0 0 "
-	ip address show hyb-two | grep -q 10.66.0.1/24
+	ip address show hyb-two | has 10.66.0.1/24
 	docker network inspect two-net >/dev/null
 	no_lock_timeout
 }
@@ -43,9 +43,9 @@ test_different_networks_created_at_once() {
 	for n in 1 2 3; do beside "c$n" hybrid-hook network create "net$n" --subnet "10.66.$n.0/24"; done
 	wait
 	same "$(codes c1 c2 c3)" "0 0 0 "
-	for n in 1 2 3; do ip address show "hyb-net$n" | grep -q "10.66.$n.1/24"; done
-	for n in 1 2 3; do nft list table inet hybrid_hook | grep -q "10.66.$n.0/24"; done
-	hybrid-hook apply | grep -q 'everything is as it should be'
+	for n in 1 2 3; do ip address show "hyb-net$n" | has "10.66.$n.1/24"; done
+	for n in 1 2 3; do nft list table inet hybrid_hook | has "10.66.$n.0/24"; done
+	hybrid-hook apply | has 'everything is as it should be'
 	no_lock_timeout
 }
 
@@ -100,11 +100,11 @@ test_create_while_a_vm_starts_on_it() {
 
 test_apply_while_vms_start_and_stop() {
 	BEGAN=$(date +%s)
-	local n turn
+	local n
 	for n in 1 2 3 4; do define "vm$n" --no-meta --network hybrid-net; done
-	{ for turn in {1..6}; do hybrid-hook apply; done; } >"$T/apply" 2>&1 &
+	{ for _ in {1..6}; do hybrid-hook apply; done; } >"$T/apply" 2>&1 &
 	for n in 1 2 3 4; do
-		{ for turn in 1 2 3; do
+		{ for _ in 1 2 3; do
 			virsh -q start --paused "vm$n" && virsh -q destroy "vm$n"
 		done && virsh -q start --paused "vm$n"; } >"$T/vm$n" 2>&1 &
 	done
@@ -117,19 +117,18 @@ test_apply_while_vms_start_and_stop() {
 
 test_while_the_libvirt_networks_own_hook_fires() {
 	BEGAN=$(date +%s)
-	local turn
 	dirty
-	{ for turn in {1..5}; do
+	{ for _ in {1..5}; do
 		virsh -q net-destroy hybrid-net
 		virsh -q net-start hybrid-net
 	done; } >"$T/net" 2>&1 &
-	{ for turn in {1..5}; do hybrid-hook apply; done; } >"$T/apply" 2>&1 &
+	{ for _ in {1..5}; do hybrid-hook apply; done; } >"$T/apply" 2>&1 &
 	beside create hybrid-hook network create two --subnet 10.66.0.0/24
 	beside again hybrid-hook network create hybrid
 	wait
 	same "$(codes create again)" "0 0 "
 	hybrid-hook apply
-	virsh net-info hybrid-net | grep -q 'Active: *yes'
+	virsh net-info hybrid-net | has 'Active: *yes'
 	vm_paused linked --network hybrid-net
 	address linked
 	no_lock_timeout
@@ -137,10 +136,9 @@ test_while_the_libvirt_networks_own_hook_fires() {
 
 test_down_and_up_while_a_vm_starts() {
 	BEGAN=$(date +%s)
-	local turn
 	hybrid-hook network create two --subnet 10.66.0.0/24
 	define eager --bridge hyb-two --meta-network two
-	{ for turn in {1..4}; do
+	{ for _ in {1..4}; do
 		hybrid-hook network down two --force
 		hybrid-hook network up two
 	done; } >"$T/updown" 2>&1 &

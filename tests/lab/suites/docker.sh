@@ -180,7 +180,7 @@ test_dockerd_restarted() {
 	eventually 20 docker exec web true
 	eventually 20 on web
 	eventually 10 both_ways "$ADDRESS" db web
-	hybrid-hook apply | grep -q 'everything is as it should be'
+	hybrid-hook apply | has 'everything is as it should be'
 }
 
 test_dockerd_restarted_half_way() {
@@ -252,7 +252,7 @@ test_docker_gives_out_no_address_of_ours() {
 	vm_paused db --meta 'ip="10.0.1.60"'
 	for n in {1..5}; do container "c$n" --network hybrid-net; done
 	for n in {1..5}; do
-		container_address "c$n" | grep -qE '^10\.0\.1\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])$'
+		container_address "c$n" | has -E '^10\.0\.1\.(6[4-9]|[7-9][0-9]|1[01][0-9]|12[0-7])$'
 	done
 }
 

@@ -302,7 +302,7 @@ test_port_53_is_taken() {
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("10.0.1.1", 53))
 time.sleep(60)' &
-	eventually 5 eval 'ss -Hlun | grep -q 10.0.1.1:53'
+	eventually 5 eval 'ss -Hlun | has 10.0.1.1:53'
 	check ports fail "python3 (pid $!) has port 53 on 10.0.1.1"
 	holds "$T/mend" "stop python3 (pid $!)" "hybrid-hook apply"
 	kill "$!"

@@ -151,6 +151,18 @@ holds() { # FILE TEXT…
 	done
 }
 
+# What is piped in holds a line that matches. It reads to the end: whoever pipes
+# would be ended by the signal of a closed pipe.
+has() { # [options of grep] PATTERN
+	local text
+	text=$(cat)
+	grep -q "$@" <<<"$text" || {
+		echo "no line matches ${*: -1}:"
+		tail -n 15 <<<"$text"
+		return 1
+	}
+}
+
 # CMD must come true within so many seconds. Its last words are shown if not.
 eventually() { # SECONDS CMD…
 	local end=$((${EPOCHREALTIME/./} + $1 * 1000000)) out
@@ -247,7 +259,8 @@ start_refused() { # NAME TEXT…
 	holds "$T/start" "hybrid-hook: " "$@"
 	same "$(grep -c 'hybrid-hook: ' "$T/start")" 1 "lines of ours"
 	same "$(virsh domstate "$name")" "shut off"
-	same "$(lease "$name" '.state')" ""
+	# A registry that can't be read has none.
+	same "$(lease "$name" .state 2>/dev/null || true)" ""
 }
 
 # --- Leases -----------------------------------------------------------------

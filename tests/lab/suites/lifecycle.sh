@@ -9,10 +9,10 @@ test_metadata_on_a_bridge_nic() {
 	booted db
 	same "$ADDRESS" 10.0.1.200
 	same "$(lease db .owner)" "$(uuid db)" owner
-	guest 10.0.1.200 ip address show eth0 | grep -q 'inet 10.0.1.200/24 '
+	guest 10.0.1.200 ip address show eth0 | has 'inet 10.0.1.200/24 '
 	# Its only NIC is ours: route and resolver come with the address.
-	guest 10.0.1.200 ip route | grep -q '^default via 10.0.1.1 '
-	guest 10.0.1.200 cat /etc/resolv.conf | grep -q '^nameserver 10.0.1.1$'
+	guest 10.0.1.200 ip route | has '^default via 10.0.1.1 '
+	guest 10.0.1.200 cat /etc/resolv.conf | has '^nameserver 10.0.1.1$'
 	both_ways 10.0.1.200 db web
 }
 
@@ -29,7 +29,7 @@ test_no_metadata_gets_a_dynamic_address() {
 	vm_paused plainer --no-meta --network hybrid-net
 	local name
 	for name in plain plainer; do
-		address "$name" | grep -qE '^10\.0\.1\.(12[89]|1[3-9][0-9]|2[0-4][0-9]|25[0-4])$'
+		address "$name" | has -E '^10\.0\.1\.(12[89]|1[3-9][0-9]|2[0-4][0-9]|25[0-4])$'
 		same "$(lease "$name" .fixed)" false
 	done
 	no_address_twice hybrid
@@ -262,14 +262,14 @@ test_attach_and_detach_a_running_domain() {
 	same "$ADDRESS" 10.0.1.55
 	both_ways 10.0.1.55 plug web
 	# Again is nothing new.
-	hybrid-hook attach plug --ip 10.0.1.55 --hostname plug | grep -q 'nothing was changed'
+	hybrid-hook attach plug --ip 10.0.1.55 --hostname plug | has 'nothing was changed'
 	same "$(virsh -q domiflist plug | grep -c hybr0)" 1 "NICs on hybr0"
 	hybrid-hook detach plug
-	eventually 10 eval '! virsh -q domiflist plug | grep -q hybr0'
+	eventually 10 eval '! virsh -q domiflist plug | has hybr0'
 	not has_state plug active
 	same "$(virsh dumpxml --inactive plug)" "$before" "the definition"
 	same "$(virsh domstate plug | sed '/^$/d')" running
-	hybrid-hook detach plug | grep -q 'nothing was changed'
+	hybrid-hook detach plug | has 'nothing was changed'
 }
 
 test_attach_a_domain_that_is_off() {

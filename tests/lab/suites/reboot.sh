@@ -40,12 +40,12 @@ before_all_is_set_up() {
 
 # What holds after either of them.
 all_is_back() {
-	ip address show hybr0 | grep -q 'inet 10.0.1.1/24 '
+	ip address show hybr0 | has 'inet 10.0.1.1/24 '
 	same "$(ip -j link show hybr0 | jq -r '.[0].operstate')" UP "hybr0"
-	nft list ruleset | grep -q hybrid
+	nft list ruleset | has hybrid
 	systemctl is-active -q hybrid-hook-dnsmasq@hybrid
 	docker network inspect hybrid-net >/dev/null
-	virsh net-info hybrid-net | grep -q 'Active: *yes'
+	virsh net-info hybrid-net | has 'Active: *yes'
 	eventually 30 restarts web
 	eventually 30 restarts shop
 	booted auto
@@ -60,7 +60,7 @@ all_is_back() {
 	has_state manual idle
 	same "$(lease manual .address)" "$(cat /var/lib/hybrid-suites-manual)"
 	no_address_twice hybrid
-	hybrid-hook apply | grep -q 'everything is as it should be'
+	hybrid-hook apply | has 'everything is as it should be'
 }
 
 reboot_brings_all_back() {

@@ -153,6 +153,12 @@ pub(super) fn raise(
             Err(fault) => report.later(what, fault),
         }
         report.add("ports", put_ports_back(context, network, deadline));
+        if report.changed()
+            && let Ok(Change::Made) = host_names(context, network, deadline)
+        {
+            // A port gave the bridge its carrier, and only with one is our resolver asked.
+            report.add(HOST_NAMES, Ok(Change::Made));
+        }
     }
     report
 }

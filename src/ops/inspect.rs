@@ -19,6 +19,7 @@ pub(super) use differ::serves;
 pub use record::*;
 
 use super::Context;
+use crate::deadline::Deadline;
 use crate::host::bridge::BridgeState;
 use crate::host::dns::DnsState;
 use crate::host::docker::Endpoint;
@@ -26,8 +27,12 @@ use crate::host::firewall::TableState;
 use crate::model::{NetworkName, Result};
 use look::{Facts, NetworkFacts};
 
-/// So long after a first look that found something, the second one: what was under way is done by then.
-const SETTLE: Duration = Duration::from_millis(300);
+/// So long after a look that found something, the next one: what was under way may be done by then.
+const PAUSE: Duration = Duration::from_millis(300);
+/// So often while the service runs, which mends by itself within a second.
+const LOOKS: u32 = 4;
+/// No more looks after so long.
+const PATIENCE: Duration = Duration::from_millis(3500);
 
 /// Looks at one network, or at all. Anybody may; what only root can see is named as unseen.
 ///
@@ -41,11 +46,16 @@ pub fn inspect(context: &Context, only: Option<&NetworkName>) -> Result<Inspecti
 
 /// What was seen, and what it means.
 pub(super) fn facts_and_record(context: &Context, only: Option<&NetworkName>) -> Result<(Facts, Inspection)> {
+    let patience = Deadline::after(PATIENCE);
     let mut facts = look::look(context, only)?;
     let mut record = assemble(&facts);
-    if !record.in_order {
-        // A claim, a start or an apply of this moment is no difference.
-        std::thread::sleep(SETTLE);
+    // A claim, a start or an apply of this moment is no difference.
+    let looks = if facts.service.is_some() { LOOKS } else { 1 };
+    for _ in 0..looks {
+        if record.in_order || patience.passed() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
         facts.look_again(context);
         record = assemble(&facts);
     }
@@ -81,6 +91,7 @@ fn network(facts: &Facts, of: &NetworkFacts) -> NetworkRecord {
         leases: leases.to_vec(),
         pools: pools::pools(network, leases, endpoints),
         dnsmasq: dnsmasq(of),
+        host_names: host_names(of),
         nat: NatRecord { wanted: of.up && network.nat, table: nat_table(facts) },
         settings: settings(of),
         docker_network: docker.map(|_| DockerNetworkRecord {
@@ -88,6 +99,7 @@ fn network(facts: &Facts, of: &NetworkFacts) -> NetworkRecord {
             exists: on_docker.is_some(),
             ours: on_docker.is_some_and(|t| t.ours.as_ref() == Some(&network.name)),
             id: on_docker.map(|t| t.id.clone()),
+            ipam_driver: on_docker.map(|t| t.ipam_driver.clone()),
             endpoints: endpoints.iter().map(endpoint).collect(),
         }),
         libvirt_network: libvirt.map(|networks| {
@@ -146,6 +158,14 @@ fn dnsmasq(of: &NetworkFacts) -> DnsmasqRecord {
         dns_socket: state.and_then(|s| s.dns),
         dhcp_socket: state.and_then(|s| s.dhcp),
         stale_files: of.stale_files.clone(),
+    }
+}
+
+fn host_names(of: &NetworkFacts) -> HostNamesRecord {
+    let state = of.resolver.as_ref().ok().and_then(Option::as_ref);
+    HostNamesRecord {
+        resolved: state.and_then(|s| s.resolved.as_ref().map(|_| s.resolved_told)),
+        network_manager: state.and_then(|s| s.network_manager_told),
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::cli::output::{or_dash, printable, rows};
 use crate::model::LeaseRecord;
 use crate::ops::inspect::{
-    DaemonRecord, DaemonState, Difference, DnsmasqRecord, GuestKind, HookState, HostRecord, Inspection,
-    NatTable, NetworkRecord, Part, PoolGuests, PortRecord, Traffic, Unseen,
+    DaemonRecord, DaemonState, Difference, DnsmasqRecord, GuestKind, HookState, HostNamesRecord, HostRecord,
+    Inspection, NatTable, NetworkRecord, Part, PoolGuests, PortRecord, Traffic, Unseen,
 };
 
 pub(super) fn of(inspection: &Inspection) -> String {
@@ -107,6 +107,7 @@ fn sections(network: &NetworkRecord) -> Vec<String> {
         .to_owned(),
     );
     say("dnsmasq", dnsmasq(&network.dnsmasq));
+    say("names", host_names(&network.host_names));
     let wrong =
         network.settings.iter().filter(|s| s.is.as_deref().is_some_and(|is| is != s.should_be)).count();
     let count = network.settings.len();
@@ -173,6 +174,15 @@ fn dnsmasq(record: &DnsmasqRecord) -> String {
     let by = if record.supervised { ", restarted by systemd" } else { "" };
     let config = if record.config_current { "" } else { ", with another config" };
     format!("process {pid}{by}{config}")
+}
+
+fn host_names(record: &HostNamesRecord) -> String {
+    let named = [("systemd-resolved", record.resolved), ("NetworkManager", record.network_manager)];
+    let words = named.iter().filter_map(|(who, told)| Some((who, (*told)?)));
+    let words: Vec<_> = words
+        .map(|(who, told)| format!("{who} {}", if told { "asks it" } else { "does not ask it" }))
+        .collect();
+    if words.is_empty() { "the host asks by other ways, if at all".to_owned() } else { words.join(", ") }
 }
 
 fn counted(n: usize, what: &str) -> String {

@@ -26,6 +26,12 @@ pub(super) fn all(facts: &Facts, inspection: &Inspection, beyond: &Beyond) -> Ve
         ),
         seen.part("routing", "NAT and forwarding", Part::Routing, "as the networks' files say"),
         seen.part("dnsmasq", "dnsmasq runs with what the registry says", Part::Dnsmasq, "it does"),
+        seen.part(
+            "names",
+            "the host and its containers can ask for guests' names",
+            Part::Names,
+            "the host's resolver asks ours",
+        ),
         ports::check(facts, beyond),
         firewall::input(facts, beyond),
         firewall::forward(facts, beyond),

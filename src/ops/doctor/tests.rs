@@ -55,6 +55,7 @@ fn a_host_in_order_passes_every_check() -> Result<()> {
     Ok guests: every port and lease has its guest
     Ok routing: as the networks' files say
     Ok dnsmasq: it does
+    Ok names: the host's resolver asks ours
     Ok ports: nobody else listens there
     Ok input: nothing stops them
     Ok forward: nothing stops them
@@ -87,6 +88,7 @@ fn an_ordinary_user_is_told_what_needs_root() -> Result<()> {
         sudo hybrid-hook doctor
     Skipped dnsmasq: only root can look at it
         sudo hybrid-hook doctor
+    Ok names: the host's resolver asks ours
     Skipped ports: only root can look at it
         sudo hybrid-hook doctor
     Skipped input: only root can look at it

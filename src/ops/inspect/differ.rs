@@ -8,7 +8,7 @@ use crate::host::bridge;
 use crate::host::dns;
 use crate::host::firewall::TableState;
 use crate::model::{Fault, Kind, LeaseRecord, LeaseState};
-use daemons::{compare_dns, compare_docker, compare_libvirt};
+use daemons::{compare_dns, compare_docker, compare_libvirt, compare_names};
 pub(in crate::ops) use daemons::{libvirt_network, serves};
 
 /// The command that makes a rendering anew.
@@ -66,6 +66,7 @@ pub(super) fn network(facts: &Facts, of: &NetworkFacts) -> Findings {
     }
     compare_nat(facts, of, &mut found);
     compare_dns(facts, of, bridge_in_order, &mut found);
+    compare_names(facts, of, &mut found);
     compare_docker(facts, of, bridge, &mut found);
     compare_libvirt(facts, of, &mut found);
     found

@@ -9,7 +9,7 @@ use super::record::{
 };
 use crate::model::{Fault, Kind};
 use crate::ops::install::state::UnitStanding;
-use crate::ops::install::{WATCH_UNIT, place};
+use crate::ops::install::{IPAM_SOCKET, WATCH_UNIT, place};
 
 /// The command that puts hooks and units where they belong, and tells libvirt's daemons.
 pub(in crate::ops) const INSTALL: &str = "hybrid-hook install";
@@ -78,6 +78,15 @@ pub(in crate::ops) fn start_service(facts: &Facts) -> String {
             format!("systemctl unmask {WATCH_UNIT} && systemctl enable --now {WATCH_UNIT}")
         }
         Some(_) => format!("systemctl start {WATCH_UNIT}"),
+    }
+}
+
+/// The command that makes Docker find our driver of addresses.
+pub(super) fn start_driver(facts: &Facts) -> String {
+    let units = facts.installation.as_ref().map(|i| i.units.as_slice()).unwrap_or_default();
+    match units.iter().find(|u| u.name == IPAM_SOCKET).map(|u| u.file) {
+        None | Some(UnitStanding::Absent) => INSTALL.to_owned(),
+        Some(_) => format!("systemctl start {IPAM_SOCKET}"),
     }
 }
 

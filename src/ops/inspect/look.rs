@@ -12,9 +12,10 @@ use super::record::{HookRecord, HookState};
 use crate::deadline::Deadline;
 use crate::host::bridge::{self, BridgeState, PortBrief};
 use crate::host::dns::{self, DnsState};
-use crate::host::docker::{Docker, DockerNetwork, Version};
+use crate::host::docker::{Docker, DockerNetwork, Version, plugin};
 use crate::host::firewall::{self, TableState};
 use crate::host::libvirt::{Libvirt, LibvirtNetwork, VersionNumber};
+use crate::host::resolver;
 use crate::host::sysctl::{self, Reading};
 use crate::model::{
     Fault, InterfaceName, Lease, LeaseRecord, LeaseState, MacAddress, Network, NetworkName, Result,
@@ -69,6 +70,10 @@ pub(in crate::ops) struct NetworkFacts {
     /// Files that are not as the registry says; `None`: only root can know.
     pub(in crate::ops) stale_files: Option<Vec<PathBuf>>,
     pub(in crate::ops) settings: Result<Vec<Reading>>,
+    /// How the host's own resolvers were told; `None` where they are to be told nothing.
+    pub(in crate::ops) resolver: Result<Option<resolver::State>>,
+    /// Whether Docker finds our address driver, where the network wants it.
+    pub(in crate::ops) driver: Result<()>,
 }
 
 #[derive(Debug)]
@@ -172,6 +177,13 @@ fn nat(context: &Context, root: bool) -> Question<TableState> {
 /// The kernel and our own files.
 fn local(context: &Context, network: Network, root: bool) -> NetworkFacts {
     let deadline = Deadline::after(LOCAL);
+    let resolver = ask("the host's resolver", LOCAL, {
+        let network = network.clone();
+        move |deadline| {
+            let told = network.resolvers().next().is_some();
+            told.then(|| resolver::state(&network, deadline)).transpose()
+        }
+    });
     let places = &context.places;
     let (status, registry) = if root {
         (status::load(places, &network.name).ok(), Some(Registry::of(places, &network.name).read()))
@@ -204,6 +216,8 @@ fn local(context: &Context, network: Network, root: bool) -> NetworkFacts {
         dns: dns::state(&network, places),
         stale_files,
         settings: bridge::uplinks(deadline).and_then(|uplinks| sysctl::read(&network, &uplinks)),
+        driver: plugin::check_there(&network),
+        resolver: resolver.answer(),
         leases,
         bridge,
         network,

@@ -61,6 +61,8 @@ pub enum Part {
     Routing,
     /// dnsmasq.
     Dnsmasq,
+    /// Whether the host itself, and so containers, can ask for guests' names.
+    Names,
     /// The Docker network.
     Docker,
     /// The libvirt network.

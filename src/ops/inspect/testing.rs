@@ -144,6 +144,8 @@ pub(in crate::ops) fn facts() -> Result<Facts> {
             }),
             stale_files: Some(Vec::new()),
             settings: Ok(Vec::new()),
+            resolver: Ok(None),
+            driver: Ok(()),
             network,
         }],
         unreadable: Vec::new(),

@@ -1,6 +1,7 @@
 use super::testing::{facts, lease};
 use super::*;
 use crate::host::bridge::PortBrief;
+use crate::host::resolver;
 use crate::model::{Fault, InterfaceName, Origin};
 
 /// What differs once `change` was made to a host where all is well.
@@ -180,5 +181,28 @@ fn an_edited_file_is_a_difference_until_it_is_applied() -> Result<()> {
     bridge: hybr9, as the file said before; should be hybr0; hybrid-hook apply
     lease 10.0.2.9 of "vm": 10.0.2.9 is outside the subnet 10.0.1.0/24; should be one that the network's file allows; edit /etc/hybrid-hook/networks/hybrid.toml back, or stop the guest and release its address
     "#);
+    Ok(())
+}
+
+#[test]
+fn a_resolver_that_is_not_told_and_a_driver_that_is_gone_are_named() -> Result<()> {
+    let text = after(|facts, faults| {
+        first(facts, faults, |n| {
+            n.resolver = Ok(Some(resolver::State {
+                conf: resolver::ResolvConf::parse("nameserver 127.0.0.53\n"),
+                resolved: Some(resolver::Link::default()),
+                resolved_told: false,
+                asks_resolved: false,
+                network_manager_told: Some(false),
+            }));
+            n.driver = Err(Fault::missing("nobody listens"));
+            Ok(())
+        });
+    })?;
+    insta::assert_snapshot!(text, @r"
+    systemd-resolved: not told whom to ask for hybrid.internal; should be told; hybrid-hook apply
+    NetworkManager's dnsmasq: not told whom to ask for hybrid.internal; should be told; hybrid-hook apply
+    the driver of addresses for Docker: nobody listens; should be listening; systemctl start hybrid-hook-ipam.socket
+    ");
     Ok(())
 }

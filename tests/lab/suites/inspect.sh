@@ -182,6 +182,29 @@ test_dnsmasq() {
 	names_and_mends "leases/hybrid.json: not as the registry says" "hybrid-hook apply"
 }
 
+test_the_hosts_names() {
+	vm db --meta 'ip="10.0.1.200" hostname="db"'
+	booted db
+	without_service
+	systemctl is-active -q systemd-resolved || skip "systemd-resolved does not run here"
+	hybrid-hook apply
+	in_order
+	resolvectl revert hybr0
+	check names fail "not told whom to ask for hybrid.internal"
+	names_and_mends "systemd-resolved: not told" "hybrid-hook apply"
+}
+
+test_docker_asks_us() {
+	without_service
+	hybrid-hook network create asks --subnet 10.63.0.0/24 --ipam hybrid >/dev/null 2>&1 ||
+		skip "this build has no driver of addresses"
+	in_order
+	jq -e '.networks[] | select(.name == "asks").docker_network.ipam_driver == "hybrid"' "$T/inspect"
+	systemctl stop hybrid-hook-ipam.socket hybrid-hook-ipam.service
+	check docker fail "nobody listens"
+	names_and_mends "the driver of addresses" "systemctl start hybrid-hook-ipam.socket"
+}
+
 test_docker_network() {
 	dirty
 	without_service

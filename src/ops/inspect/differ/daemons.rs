@@ -8,6 +8,7 @@ use crate::host::dns;
 use crate::host::docker::DockerNetwork;
 use crate::host::libvirt::LibvirtNetwork;
 use crate::model::{Fault, Kind, MacAddress, Network};
+use crate::ops::inspect::host;
 use crate::ops::inspect::look::{Facts, NetworkFacts};
 use crate::ops::inspect::record::Part;
 
@@ -91,6 +92,26 @@ pub(super) fn compare_dns(facts: &Facts, of: &NetworkFacts, bridge_in_order: boo
     }
 }
 
+/// Whether the host's own resolvers know whom to ask for the network's names.
+pub(super) fn compare_names(facts: &Facts, of: &NetworkFacts, found: &mut Findings) {
+    let what = "the host's names of guests";
+    let state = match &of.resolver {
+        Ok(Some(state)) => state,
+        Ok(None) => return,
+        Err(fault) => return found.cannot_see(Part::Names, what, fault.to_string(), !facts.root),
+    };
+    let zone = &of.network.zone;
+    let mut untold = |who: &str| {
+        found.differs(Part::Names, who, format!("not told whom to ask for {zone}"), "told", APPLY);
+    };
+    if state.resolved.is_some() && !state.resolved_told {
+        untold("systemd-resolved");
+    }
+    if state.network_manager_told == Some(false) {
+        untold("NetworkManager's dnsmasq");
+    }
+}
+
 pub(super) fn compare_docker(
     facts: &Facts,
     of: &NetworkFacts,
@@ -128,6 +149,16 @@ pub(super) fn compare_docker(
             found.is_faulty(Part::Docker, what, fault, "this network's own", APPLY);
             return;
         }
+    }
+    if let Err(fault) = &of.driver {
+        let mend = host::start_driver(facts);
+        found.differs(
+            Part::Docker,
+            "the driver of addresses for Docker",
+            fault.to_string(),
+            "listening",
+            mend,
+        );
     }
     if let (Some(bridge), Some(inside)) = (bridge, &of.inside) {
         lost_containers(of, there, bridge, inside, found);

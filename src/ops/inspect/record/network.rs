@@ -37,6 +37,8 @@ pub struct NetworkRecord {
     pub pools: Vec<PoolRecord>,
     /// Its DHCP and DNS.
     pub dnsmasq: DnsmasqRecord,
+    /// Whether the host's resolvers ask it.
+    pub host_names: HostNamesRecord,
     /// NAT.
     pub nat: NatRecord,
     /// The kernel's settings that it needs.
@@ -215,6 +217,15 @@ pub struct DnsmasqRecord {
     pub stale_files: Option<Vec<PathBuf>>,
 }
 
+/// What the host's own resolvers were told of a network; null where one does not run, or could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HostNamesRecord {
+    /// systemd-resolved, about the bridge's link.
+    pub resolved: Option<bool>,
+    /// NetworkManager's dnsmasq.
+    pub network_manager: Option<bool>,
+}
+
 /// NAT.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NatRecord {
@@ -260,6 +271,8 @@ pub struct DockerNetworkRecord {
     pub ours: bool,
     /// Its id.
     pub id: Option<String>,
+    /// Whom Docker asks for containers' addresses: `default` for Docker itself, `hybrid` for us.
+    pub ipam_driver: Option<String>,
     /// Who is on it.
     pub endpoints: Vec<EndpointRecord>,
 }

@@ -1,7 +1,7 @@
 //! The qemu hook: a domain's life, from `prepare` to `release`.
 
 use crate::deadline::Deadline;
-use crate::domain_xml::{self, Domain, Glance, NicPlan};
+use crate::domain_xml::{self, Domain, Glance, NicPlan, PlanFault};
 use crate::host::bridge;
 use crate::logging;
 use crate::model::{ClaimRequest, Fault, LeaseState, Network, Origin, Owner, Result};
@@ -128,6 +128,18 @@ fn act(
     Ok(Vec::new())
 }
 
+/// A network that is asked for and whose file can't be read is no unknown one: the file is named first.
+fn with_broken(fault: PlanFault, broken: Vec<Fault>) -> Fault {
+    let file = match &fault {
+        PlanFault::UnknownNetwork { network, .. } => format!("/{network}.toml "),
+        _ => return Fault::from(fault),
+    };
+    match broken.into_iter().find(|b| b.to_string().contains(&file)) {
+        Some(unreadable) => unreadable,
+        None => Fault::from(fault),
+    }
+}
+
 /// A domain with NICs of ours.
 struct Subject {
     owner: Owner,
@@ -141,8 +153,7 @@ impl Subject {
         let id = domain.uuid.clone().ok_or_else(|| Fault::failed("the domain's XML has no usable <uuid>"))?;
         let nics = match domain_xml::plan(&domain, networks) {
             Ok(nics) => nics,
-            // A network that is asked for and can't be read is no unknown one.
-            Err(fault) => return Err(broken.into_iter().fold(Fault::from(fault), Fault::and)),
+            Err(fault) => return Err(with_broken(fault, broken)),
         };
         let name = Some(domain.name.chars().take(200).collect());
         Ok(Self { owner: Owner { id, origin: Origin::Domain, name }, nics })

@@ -26,7 +26,7 @@ others() {
 		echo "$name: $(default_route "$name" 2>&1)"
 	done
 	echo "# links"
-	ip -o link show type bridge | sed 's/^[0-9]*: //; s/ state .*//' | grep -v -- "$OURS"
+	ip -o link show type bridge | awk '{ print $2, $4, $5 }' | grep -v -- "$OURS"
 	ip -o -4 address | awk '{ print $2, $4 }' | grep -v -- "$OURS"
 	echo "# networks"
 	docker network ls --format '{{.Name}} {{.ID}}' | grep -v '^\(hybrid\|two\)-net ' | sort

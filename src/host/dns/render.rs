@@ -48,10 +48,10 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
          {loopback}\
          \n\
          # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never\n\
-         # asked outside, so that one without IPv6 is \"no data\" and not REFUSED.\n\
+         # asked outside, so that one without IPv6 is \"no data\" and not REFUSED. There is no \"domain=\":\n\
+         # with it, a DHCP lease would keep a guest's name after the guest has ended.\n\
          no-hosts\n\
          hostsdir={folder}/hosts.d\n\
-         domain={zone}\n\
          local=/{zone}/\n\
          local=//\n\
          domain-needed\n\
@@ -140,10 +140,10 @@ fn ipv4_ranges(text: &mut String, network: &Network, family: &Family, address: I
          # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.\n\
          dhcp-option=tag:sole,option:router,{}\n\
          dhcp-option=tag:sole,option:dns-server,{address}\n\
+         dhcp-option=tag:sole,option:domain-name,{zone}\n\
          dhcp-option=tag:sole,option:domain-search,{zone}\n\
          dhcp-option=tag:!sole,option:router\n\
-         dhcp-option=tag:!sole,option:dns-server\n\
-         dhcp-option=tag:!sole,option:domain-name\n",
+         dhcp-option=tag:!sole,option:dns-server\n",
         subnet.network(),
         subnet.netmask(),
         family.gateway,

@@ -20,10 +20,10 @@ fn the_default_network() -> Result {
         bind-dynamic
 
         # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
-        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
+        # with it, a DHCP lease would keep a guest's name after the guest has ended.
         no-hosts
         hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
-        domain=hybrid.internal
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -48,10 +48,10 @@ fn the_default_network() -> Result {
         # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.
         dhcp-option=tag:sole,option:router,10.0.1.1
         dhcp-option=tag:sole,option:dns-server,10.0.1.1
+        dhcp-option=tag:sole,option:domain-name,hybrid.internal
         dhcp-option=tag:sole,option:domain-search,hybrid.internal
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
-        dhcp-option=tag:!sole,option:domain-name
 
         pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-7f9705b2.pid
     "#);
@@ -72,10 +72,10 @@ fn both_families_and_jumbo_frames() -> Result {
         bind-dynamic
 
         # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
-        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
+        # with it, a DHCP lease would keep a guest's name after the guest has ended.
         no-hosts
         hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
-        domain=hybrid.internal
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -104,10 +104,10 @@ fn both_families_and_jumbo_frames() -> Result {
         # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.
         dhcp-option=tag:sole,option:router,10.0.8.1
         dhcp-option=tag:sole,option:dns-server,10.0.8.1
+        dhcp-option=tag:sole,option:domain-name,hybrid.internal
         dhcp-option=tag:sole,option:domain-search,hybrid.internal
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
-        dhcp-option=tag:!sole,option:domain-name
         dhcp-option=option:mtu,9000
 
         dhcp-range=fd00:1::,static,64,10m
@@ -137,10 +137,10 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         bind-dynamic
 
         # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
-        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
+        # with it, a DHCP lease would keep a guest's name after the guest has ended.
         no-hosts
         hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
-        domain=hybrid.internal
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -164,10 +164,10 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.
         dhcp-option=tag:sole,option:router,192.168.7.1
         dhcp-option=tag:sole,option:dns-server,192.168.7.9
+        dhcp-option=tag:sole,option:domain-name,hybrid.internal
         dhcp-option=tag:sole,option:domain-search,hybrid.internal
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
-        dhcp-option=tag:!sole,option:domain-name
 
         pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-5e42a8f3.pid
     "#);

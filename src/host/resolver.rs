@@ -156,15 +156,15 @@ pub fn keep_list_without_us(places: &Places, together: &[Network]) -> Result<Cha
     Ok(Change::Made)
 }
 
-/// The resolvers that Docker before 28 asks from a container's side: those of `/etc/resolv.conf`, unless one
-/// of them is on the loopback, which Docker asks from the host's side.
+/// The resolvers that Docker before 28 asks from a container's side: those of `/etc/resolv.conf` without
+/// ours, unless one of them is on the loopback, which Docker asks from the host's side.
 #[must_use]
 pub fn asked_by_containers() -> Vec<IpAddr> {
-    let conf = ResolvConf::parse(&text().ok().flatten().unwrap_or_default());
+    let conf = ResolvConf::parse(&conf::without_us(&text().ok().flatten().unwrap_or_default()));
     if conf.servers.iter().any(IpAddr::is_loopback) { Vec::new() } else { conf.servers }
 }
 
-/// The names of the networks whose resolver stands in `/etc/resolv.conf`, if it is one of ours at all.
+/// Writes our resolvers into `/etc/resolv.conf`, those of the networks that want it, or takes them out.
 fn write_resolv_conf(together: &[Network]) -> Result<Change> {
     let Some(before) = text()? else { return Ok(Change::None) };
     let ours: Vec<&Network> = together.iter().filter(|n| n.host_dns).collect();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
 use crate::host::bridge::{self, LinkEvent};
-use crate::model::Result;
+use crate::model::{NetworkName, Result};
 use crate::ops::Context;
 use crate::ops::links::{self, Look};
 
@@ -26,7 +26,13 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(super) fn follow(context: &Context, news: Sender<News>) -> Result<()> {
     let (sender, events) = channel();
     bridge::watch_events(sender)?;
-    let watcher = Watcher { context: context.clone(), look: Look::default(), at: Instant::now(), told: None };
+    let watcher = Watcher {
+        context: context.clone(),
+        look: Look::default(),
+        at: Instant::now(),
+        told: None,
+        carriers: BTreeSet::new(),
+    };
     thread("link-news", move || watcher.run(&events, &news))
 }
 
@@ -37,6 +43,8 @@ struct Watcher {
     at: Instant,
     /// The trouble that was told last, and when.
     told: Option<(BTreeSet<String>, Instant)>,
+    /// The bridges with a carrier, as they were told last.
+    carriers: BTreeSet<NetworkName>,
 }
 
 impl Watcher {
@@ -57,13 +65,11 @@ impl Watcher {
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
-            let before: Vec<bool> = self.look.bridges.values().map(|b| b.carrier).collect();
             self.look_again(&left);
-            let carriers: Vec<bool> = self.look.bridges.values().map(|b| b.carrier).collect();
             if self.is_new_trouble() && news.send(News::Everything).is_err() {
                 return;
             }
-            if before != carriers && news.send(News::HostNames).is_err() {
+            if self.carriers_changed() && news.send(News::HostNames).is_err() {
                 return;
             }
         }
@@ -99,6 +105,14 @@ impl Watcher {
             Ok(look) => self.look = look,
             Err(fault) => log::debug!("the bridges can't be looked at: {fault}"),
         }
+    }
+
+    fn carriers_changed(&mut self) -> bool {
+        let with = self.look.bridges.iter().filter(|(_, seen)| seen.carrier).map(|(name, _)| name.clone());
+        let now: BTreeSet<NetworkName> = with.collect();
+        let changed = now != self.carriers;
+        self.carriers = now;
+        changed
     }
 
     /// Whether something is wrong that was not told already.

@@ -36,7 +36,7 @@ others() {
 		-not -path '*hybrid*' -not -path '/etc/libvirt/hooks' -not -path '/etc/libvirt/hooks/*.d' \
 		-not -path '/etc/libvirt/qemu*' -type f -exec sha256sum {} + 2>/dev/null | sort -k 2
 	echo "# resolver"
-	cat /etc/resolv.conf /run/systemd/resolve/resolv.conf
+	sed "/^search /d" /etc/resolv.conf /run/systemd/resolve/resolv.conf
 }
 OURS='hybr0\|hyb-two'
 

@@ -33,6 +33,7 @@ lab: build ## a lab with this build in it, and a shell in the lab
 .PHONY: bench
 bench: build ## figures, each beside a peer's in the same run
 	@tests/setup lab
+	cargo build --release --locked --example measure
 	@tests/as-root benches/bench
 
 .PHONY: create-hybrid-network

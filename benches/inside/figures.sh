@@ -29,3 +29,8 @@ empty_hook() { # PATH
 	printf '#!/bin/sh\nexit 0\n' >"$1"
 	chmod 755 "$1"
 }
+
+# Before everything else on the machine, where that is allowed: a process of a millisecond would
+# else be measured by what other work it has to wait for.
+first=(chrt -r 10)
+"${first[@]}" true 2>/dev/null || first=()

@@ -53,7 +53,7 @@ fn the_default_network() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-7f9705b2.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-1985717f.pid
     "#);
     Ok(())
 }
@@ -117,7 +117,7 @@ fn both_families_and_jumbo_frames() -> Result {
         enable-ra
         ra-param=hybr0,mtu:9000,low,60,1800
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-b38dd3fa.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-a01704ff.pid
     "#);
     Ok(())
 }
@@ -169,7 +169,7 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-5e42a8f3.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-88c82dd8.pid
     "#);
     Ok(())
 }

@@ -53,6 +53,17 @@ pub(crate) fn run(uri: &str) -> Result<()> {
     }
 }
 
+/// Ends the process at once.
+fn end_now() -> ! {
+    // Not exit(3): the destructors of libvirt's libraries would run while another thread is still in
+    // their start, and crash now and then. There is nothing to flush: each line was.
+    #[allow(unsafe_code)]
+    // SAFETY: _exit(2) takes a number and does not return.
+    unsafe {
+        libc::_exit(0)
+    }
+}
+
 /// Whoever started us holds our standard input open. When they end, however they do, we end.
 fn end_with_stdin() {
     std::thread::spawn(|| {
@@ -61,7 +72,7 @@ fn end_with_stdin() {
             match std::io::stdin().read(&mut nothing) {
                 Ok(1..) => {}
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => std::process::exit(0),
+                Ok(0) | Err(_) => end_now(),
             }
         }
     });
@@ -76,7 +87,7 @@ fn print(event: &Event) {
         out.flush()
     });
     if written.is_err() {
-        std::process::exit(0);
+        end_now();
     }
 }
 

@@ -3,8 +3,9 @@
 #   value    ours is LIMIT at most, in UNIT; the baseline is for comparison
 #   least    ours is LIMIT times the baseline at least (what is better when larger)
 function number(text) { return text ~ /^[0-9.]+$/ }
+function figure(n) { return sprintf(n < 10 ? "%.2f" : n < 100 ? "%.1f" : "%.0f", n) }
 function put(what, ours, base, ratio, goal, met) {
-	printf "%-58s %12s %12s %7s  %-10s %s\n", what, ours, base, ratio, goal, met
+	printf "%-67s %12s %12s %7s  %-10s %s\n", what, ours, base, ratio, goal, met
 }
 BEGIN { put("WHAT", "OURS", "BASELINE", "RATIO", "GOAL", "MET") }
 {
@@ -17,6 +18,6 @@ BEGIN { put("WHAT", "OURS", "BASELINE", "RATIO", "GOAL", "MET") }
 		met = ratio <= $6 ? "yes" : "NO"
 	else if ($5 == "least" && ratio != "")
 		met = ratio >= $6 ? "yes" : "NO"
-	put($1, number($2) ? sprintf("%.3g %s", $2, $4) : $2, number($3) ? sprintf("%.3g %s", $3, $4) : $3,
+	put($1, number($2) ? figure($2) " " $4 : $2, number($3) ? figure($3) " " $4 : $3,
 		ratio == "" ? "-" : sprintf("%.2f", ratio), goal, met)
 }

@@ -16,14 +16,14 @@ pub const NETWORK_OPTION: &str = "network";
 /// Its socket, in the folder where Docker looks for plugins.
 pub const SOCKET: &str = "/run/docker/plugins/hybrid.sock";
 
-/// Whether somebody listens there. Never waits.
+/// Whether somebody listens there, as far as this user may see. Never waits.
 #[must_use]
 pub fn listens(path: &Path) -> bool {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let Ok(address) = SocketAddrUnix::new(path) else { return false };
     let Ok(socket) = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None) else { return false };
-    // A full queue has somebody behind it.
-    matches!(connect(&socket, &address), Ok(()) | Err(Errno::AGAIN))
+    // A full queue has somebody behind it. Who may not look at it (it is root's) can't say that nobody is there.
+    matches!(connect(&socket, &address), Ok(()) | Err(Errno::AGAIN | Errno::ACCESS))
 }
 
 /// Refuses a network whose containers Docker asks us for, where nobody would answer. Docker itself would look for
@@ -39,7 +39,7 @@ pub fn check_there(network: &Network) -> Result<()> {
         "network {} has ipam = \"hybrid\", and nobody listens on {SOCKET}, where Docker asks for addresses",
         network.name
     ))
-    .hint("sudo hybrid-hook install, or systemctl start hybrid-hook-ipam.socket"))
+    .hint("sudo hybrid-hook install"))
 }
 
 #[cfg(test)]

@@ -276,6 +276,14 @@ test_it_is_refused_where_nobody_would_answer() {
 	not hybrid-hook network show asked
 	systemctl start hybrid-hook-ipam.socket
 	asked
+	systemctl stop hybrid-hook-ipam.socket hybrid-hook-ipam.service
+	hybrid-hook inspect --json >"$T/out" || true
+	holds "$T/out" 'nobody listens on' 'sudo hybrid-hook install'
+	timed not hybrid-hook apply asked
+	[ "$MS" -lt 10000 ]
+	hybrid-hook install
+	hybrid-hook apply asked
+	box web
 }
 
 test_a_network_changes_its_mode() {

@@ -15,7 +15,7 @@ const DNS: u32 = 53;
 /// 2.93 answers it by TCP.
 pub(super) fn guard(network: &Network, family: &Family) -> Option<Vec<Statement<'static>>> {
     let address = family.address?;
-    let at_home = ["lo".to_owned(), network.bridge.to_string()].map(|name| element(name)).to_vec();
+    let at_home = ["lo".to_owned(), network.bridge.to_string()].map(element).to_vec();
     Some(vec![
         interface("iifname", Operator::NEQ, Expression::Named(NamedExpression::Set(at_home))),
         compare(

@@ -25,7 +25,7 @@ pub fn host_names(context: &Context, deadline: Deadline) -> Vec<Fault> {
 
 /// Containers that VMs want beside them, and those that they no longer want.
 pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
-    match Docker::connect(deadline) {
+    match Docker::connect(deadline.at_most(super::ASK)) {
         Ok(docker) => each(context, |network| containers::attach(context, network, &docker, deadline)),
         // Absent: there is nothing to attach. The next apply finds it.
         Err(fault) if fault.kind() == crate::model::Kind::Missing => Vec::new(),

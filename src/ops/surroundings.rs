@@ -137,13 +137,18 @@ pub(super) fn raise(
     }
     if extent == Extent::Whole {
         let what = format!("Docker network {}", network.docker_network);
-        match Docker::connect(deadline.at_most(super::ASK)) {
-            Ok(docker) => report.add(
-                what,
-                plugin::check_there(network).and_then(|()| docker.ensure_network(network, deadline)),
-            ),
-            Err(fault) => report.later(what, fault),
-        }
+        // One question tells whether it hangs; nothing after it waits for it again.
+        let docker = match Docker::connect(deadline.at_most(super::ASK)) {
+            Ok(docker) => {
+                let ready = plugin::check_there(network);
+                report.add(what, ready.and_then(|()| docker.ensure_network(network, deadline)));
+                Some(docker)
+            }
+            Err(fault) => {
+                report.later(what, fault);
+                None
+            }
+        };
         if stop_early && report.has_failed() {
             return report;
         }
@@ -152,7 +157,7 @@ pub(super) fn raise(
             Ok(libvirt) => report.add(what, libvirt.ensure_network(network, deadline)),
             Err(fault) => report.later(what, fault),
         }
-        report.add("ports", put_ports_back(context, network, deadline));
+        report.add("ports", put_ports_back(context, network, docker.as_ref(), deadline));
         if report.changed()
             && let Ok(Change::Made) = host_names(context, network, deadline)
         {
@@ -290,12 +295,17 @@ pub(super) fn write_names(context: &Context, network: &Network, deadline: Deadli
 }
 
 /// Taps and containers' veths that lost their bridge go back on it.
-fn put_ports_back(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
+fn put_ports_back(
+    context: &Context,
+    network: &Network,
+    docker: Option<&Docker>,
+    deadline: Deadline,
+) -> Result<Change> {
     let leases = Registry::of(&context.places, &network.name).read()?;
     let mut ports: Vec<_> =
         leases.into_iter().filter(|l| l.boot.as_ref() == Some(&context.boot)).filter_map(|l| l.tap).collect();
-    if let Ok(docker) = Docker::connect(deadline.at_most(super::ASK)) {
-        ports.extend(containers::host_ports(network, &docker, deadline)?);
+    if let Some(docker) = docker {
+        ports.extend(containers::host_ports(network, docker, deadline)?);
     }
     let back = bridge::put_back(&network.bridge, &ports, deadline)?;
     Ok(if back.is_empty() { Change::None } else { Change::Made })

@@ -263,7 +263,10 @@ fn gives_way(network: &Network, there: &Lease, request: &ClaimRequest, boot: &Bo
         return true;
     }
     match there.state_now(boot) {
-        LeaseState::Active => false,
+        // A container that lost its connection and asks for what it had: Docker gave it another MAC.
+        LeaseState::Active => {
+            there.origin() == Some(Origin::Container) && there.is_owned_by(&request.owner.id)
+        }
         // Reserved by name: only for that name. Reserved for another MAC: never.
         LeaseState::Reserved => {
             there.mac.is_none() && there.hostname.is_some() && there.hostname == request.hostname

@@ -185,3 +185,16 @@ fn without_a_container_pool_only_addresses_asked_for_are_given() -> Result<()> {
     assert_eq!(told(&network, &mut memory, &request(Origin::Container, 1, Some("10.0.1.9"))?)?, "10.0.1.9");
     Ok(())
 }
+
+#[test]
+fn a_container_has_its_own_address_again_under_another_mac_and_a_vm_does_not() -> Result<()> {
+    let network = network("range")?;
+    for (origin, granted) in [(Origin::Container, true), (Origin::Domain, false)] {
+        let mut memory = Memory(Vec::new());
+        let mut wish = request(origin, 1, Some("10.0.1.40"))?;
+        assert!(ask(&network, &mut memory, &wish)?.is_ok());
+        wish.mac = "52:54:00:00:00:99".parse()?;
+        assert_eq!(ask(&network, &mut memory, &wish)?.is_ok(), granted, "{origin:?}");
+    }
+    Ok(())
+}

@@ -278,7 +278,7 @@ test_it_is_refused_where_nobody_would_answer() {
 	asked
 	systemctl stop hybrid-hook-ipam.socket hybrid-hook-ipam.service
 	hybrid-hook inspect --json >"$T/out" || true
-	holds "$T/out" 'nobody listens on' 'sudo hybrid-hook install'
+	holds "$T/out" 'nobody listens on' 'systemctl start hybrid-hook-ipam.socket'
 	timed not hybrid-hook apply asked
 	[ "$MS" -lt 10000 ]
 	hybrid-hook install

@@ -15,6 +15,10 @@ const HOSTS: Duration = Duration::from_secs(5);
 /// Docker's resolver, in every container on a network that somebody made.
 const DOCKERS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
+/// Why a container may ask past the host's resolver, and what mends it.
+const OWN_BRIDGE: &str = "it was started on Docker's own network \"bridge\", where Docker asks the host's upstream \
+                          resolvers themselves; start it on another network";
+
 /// What is asked, and what our resolver answered.
 pub(super) struct Asking<'a> {
     pub(super) context: &'a Context,
@@ -121,6 +125,11 @@ impl Asking<'_> {
         let id = docker.find_container(name, deadline.at_most(ASK))?;
         let pid = docker.pid(&id, deadline.at_most(ASK))?;
         let what = format!("Docker's resolver in container {:?} ({DOCKERS})", name.as_str());
+        let listing = docker.containers(deadline.at_most(ASK))?;
+        let own_bridge = listing
+            .containers
+            .iter()
+            .any(|c| c.id == id && matches!(c.created_on.as_str(), "default" | "bridge"));
         let Some(pid) = pid else {
             let detail = "it does not run".to_owned();
             return Ok(vec![Hop { what, works: Some(false), detail }]);
@@ -138,12 +147,13 @@ impl Asking<'_> {
                     found.is_empty() == self.answers.is_empty()
                         && (found.is_empty() || found.iter().any(|f| self.answers.contains(f)))
                 };
+                let detail = if own_bridge && !works { format!("{detail}; {OWN_BRIDGE}") } else { detail };
                 Hop { what, works: Some(works), detail }
             }
             Err(fault) => Hop {
                 what,
                 works: Some(false),
-                detail: format!("{fault}; on Docker's own network \"bridge\" there is none"),
+                detail: if own_bridge { format!("{fault}; {OWN_BRIDGE}") } else { fault.to_string() },
             },
         };
         Ok(vec![hop, self.reach(Asker::Containers, deadline)?])

@@ -20,7 +20,7 @@ others() {
 		sed 's/ \[.*//'
 	nft -s list table ip t_other
 	echo "# routes"
-	ip route | grep -v -- "$OURS"
+	ip route | sed "s, linkdown,," | grep -v -- "$OURS"
 	ip rule
 	for name in $(docker ps --format '{{.Names}}' | sort); do
 		echo "$name: $(default_route "$name" 2>&1)"

@@ -111,6 +111,7 @@ impl Call {
             Kind::Qemu => qemu::answer(&self.object.to_string_lossy(), &operation, &xml),
             Kind::Network => network::answer(&operation, &xml),
         };
+        watchdog::answer_begins();
         if !answer.output.is_empty() {
             use std::io::Write;
             // A filter that fails half-way must not look like a whole answer.

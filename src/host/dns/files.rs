@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::render::{config, former_holder, hosts, reservation, without_former_holder};
 use crate::host::{Change, resolver};
@@ -251,7 +251,29 @@ pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
 /// resolver stands in that list (`host_dns`), the list without it.
 fn resolvers(places: &Places) -> PathBuf {
     let without_us = resolver::list_without_us(places);
-    if without_us.exists() { without_us } else { PathBuf::from(resolver::RESOLV_CONF) }
+    if without_us.exists() { without_us } else { target(Path::new(resolver::RESOLV_CONF)) }
+}
+
+/// Where a path leads in the end, whether that is there or not. dnsmasq itself looks only once, at its start:
+/// a link that is turned elsewhere must be another config.
+fn target(path: &Path) -> PathBuf {
+    let mut path = path.to_path_buf();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Ok(link) = fs::read_link(&path) else { break };
+        let mut next = path.parent().unwrap_or(Path::new("/")).to_path_buf();
+        for part in link.components() {
+            match part {
+                Component::ParentDir => {
+                    next.pop();
+                }
+                Component::CurDir => {}
+                part => next.push(part),
+            }
+        }
+        path = next;
+    }
+    path
 }
 
 /// Writes one guest's files. A lease without a MAC has none.

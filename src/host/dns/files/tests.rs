@@ -136,3 +136,16 @@ fn nothing_is_left_of_a_network_that_is_forgotten() -> Result {
     forget(&bench.network.name, &bench.places)?;
     Ok(())
 }
+
+#[test]
+fn a_link_is_followed_to_what_may_not_be_there_yet() -> Result {
+    let folder = tempfile::tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("etc"))?;
+    std::os::unix::fs::symlink("../run/./stub.conf", at("etc/resolv.conf"))?;
+    assert_eq!(target(&at("etc/resolv.conf")), at("run/stub.conf"));
+    assert_eq!(target(&at("etc/plain.conf")), at("etc/plain.conf"));
+    std::os::unix::fs::symlink("round.conf", at("etc/round.conf"))?;
+    assert_eq!(target(&at("etc/round.conf")), at("etc/round.conf"));
+    Ok(())
+}

@@ -92,6 +92,7 @@ fn network(facts: &Facts, of: &NetworkFacts) -> NetworkRecord {
         pools: pools::pools(network, leases, endpoints),
         dnsmasq: dnsmasq(of),
         host_names: host_names(of),
+        names: of.names.clone(),
         nat: NatRecord { wanted: of.up && network.nat, table: nat_table(facts) },
         settings: settings(of),
         docker_network: docker.map(|_| DockerNetworkRecord {

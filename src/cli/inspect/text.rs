@@ -4,8 +4,9 @@ use crate::cli::output::{or_dash, printable, rows};
 use crate::model::LeaseRecord;
 use crate::ops::inspect::{
     DaemonRecord, DaemonState, Difference, DnsmasqRecord, GuestKind, HookState, HostNamesRecord, HostRecord,
-    Inspection, NatTable, NetworkRecord, Part, PoolGuests, PortRecord, Traffic, Unseen,
+    Inspection, NamesRecord, NatTable, NetworkRecord, Part, PoolGuests, PortRecord, Traffic, Unseen,
 };
+use crate::ops::names::{Asker, Works};
 
 pub(super) fn of(inspection: &Inspection) -> String {
     let mut lines = Vec::new();
@@ -107,7 +108,10 @@ fn sections(network: &NetworkRecord) -> Vec<String> {
         .to_owned(),
     );
     say("dnsmasq", dnsmasq(&network.dnsmasq));
-    say("names", host_names(&network.host_names));
+    say("resolvers", host_names(&network.host_names));
+    for (what, value) in network.names.iter().flat_map(names) {
+        say(what, value);
+    }
     let wrong =
         network.settings.iter().filter(|s| s.is.as_deref().is_some_and(|is| is != s.should_be)).count();
     let count = network.settings.len();
@@ -165,6 +169,34 @@ fn sections(network: &NetworkRecord) -> Vec<String> {
 fn table(heading: &[&str], cells: Vec<Vec<String>>) -> Vec<String> {
     let lines = rows(heading, cells).into_iter().map(|line| format!("  {line}"));
     std::iter::once(String::new()).chain(lines).collect()
+}
+
+/// Who can resolve names, in a line; and a line for each who can't and each who goes without.
+fn names(record: &NamesRecord) -> Vec<(&'static str, String)> {
+    let who = |asker| match asker {
+        Asker::Host => "the host",
+        Asker::Containers => "containers",
+        Asker::Vms => "VMs",
+    };
+    let word = |works| match works {
+        Works::Yes => "",
+        Works::FullNames => " (full names)",
+        Works::Maybe => " (most)",
+        Works::No => "",
+    };
+    let able = record.reach.iter().filter(|r| r.works != Works::No);
+    let able: Vec<String> = able.map(|r| format!("{}{}", who(r.asker), word(r.works))).collect();
+    let list = if able.is_empty() { "nobody".to_owned() } else { able.join(", ") };
+    let mut lines = vec![("names", format!("resolved for {list}"))];
+    for r in record.reach.iter().filter(|r| r.works == Works::No) {
+        let mend = r.mend.as_ref().map(|m| format!("; mend: {m}")).unwrap_or_default();
+        lines.push(("", format!("not for {}: {}{mend}", who(r.asker), r.path)));
+    }
+    for clash in &record.clashes {
+        let holder = clash.holder.map_or_else(|| "the host".to_owned(), |h| h.to_string());
+        lines.push(("", format!("{} is {holder}'s; {} goes without", clash.name, clash.asker)));
+    }
+    lines
 }
 
 fn dnsmasq(record: &DnsmasqRecord) -> String {

@@ -2,8 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use super::*;
@@ -14,6 +15,8 @@ struct Served {
     _folder: tempfile::TempDir,
     path: PathBuf,
     stop: watch::Sender<bool>,
+    /// A word for each question whose answer has begun.
+    begun: mpsc::Receiver<()>,
     thread: JoinHandle<bool>,
 }
 
@@ -23,31 +26,37 @@ fn served(pause: Duration) -> std::result::Result<Served, Box<dyn std::error::Er
     let path = folder.path().join("s");
     let listener = UnixListener::bind(&path)?;
     let (stop, stopped) = watch::channel(false);
+    let (begins, begun) = mpsc::channel();
     let answer = move |path: &str, body: &[u8]| {
+        let _ = begins.send(());
         std::thread::sleep(pause);
         Reply { status: StatusCode::OK, body: format!("{path} {}", body.len()) }
     };
     let thread = std::thread::spawn(move || serve(listener, Arc::new(answer), stopped).is_ok());
-    Ok(Served { _folder: folder, path, stop, thread })
+    Ok(Served { _folder: folder, path, stop, begun, thread })
 }
 
 impl Served {
     fn send(&self, bytes: &[u8]) -> std::io::Result<String> {
-        let mut stream = UnixStream::connect(&self.path)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        // It may have been refused before all of it was read.
-        let _ = stream.write_all(bytes);
-        let mut text = String::new();
-        match stream.read_to_string(&mut text) {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => {}
-            Err(e) => return Err(e),
-        }
-        Ok(text)
+        send(&self.path, bytes)
     }
     fn end(self) -> bool {
         self.stop.send(true).is_ok() && self.thread.join().unwrap_or(false)
     }
+}
+
+fn send(path: &Path, bytes: &[u8]) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    // It may have been refused before all of it was read.
+    let _ = stream.write_all(bytes);
+    let mut text = String::new();
+    match stream.read_to_string(&mut text) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(e) => return Err(e),
+    }
+    Ok(text)
 }
 
 fn post(path: &str, body: &[u8]) -> Vec<u8> {
@@ -111,11 +120,12 @@ fn one_that_sends_nothing_holds_up_nobody_and_is_let_go() -> Outcome {
 fn more_than_there_is_room_for_wait_their_turn() -> Outcome {
     let served = served(Duration::from_millis(5))?;
     let answered = AtomicUsize::new(0);
+    let (path, count) = (&served.path, &answered);
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS + 40 {
-            scope.spawn(|| {
-                if served.send(&post("/x", b"")).is_ok_and(|text| text.ends_with("/x 0")) {
-                    answered.fetch_add(1, Ordering::Relaxed);
+            scope.spawn(move || {
+                if send(path, &post("/x", b"")).is_ok_and(|text| text.ends_with("/x 0")) {
+                    count.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
@@ -129,9 +139,11 @@ fn more_than_there_is_room_for_wait_their_turn() -> Outcome {
 fn what_was_asked_before_the_end_is_answered() -> Outcome {
     let served = served(Duration::from_millis(400))?;
     std::thread::scope(|scope| {
-        let asked = scope.spawn(|| served.send(&post("/x", b"")));
-        std::thread::sleep(Duration::from_millis(150));
+        let path = &served.path;
+        let asked = scope.spawn(move || send(path, &post("/x", b"")));
+        let begun = served.begun.recv_timeout(Duration::from_secs(20));
         let _ = served.stop.send(true);
+        assert!(begun.is_ok());
         assert!(asked.join().is_ok_and(|text| text.is_ok_and(|t| t.ends_with("/x 0"))));
     });
     assert!(served.end());

@@ -8,6 +8,7 @@ use crate::model::{Fault, Kind};
 use crate::ops::inspect::host::{INSTALL, move_to_usr_bin, unsafe_places};
 use crate::ops::inspect::look::{Facts, NetworkFacts};
 use crate::ops::inspect::{Difference, HookState, Inspection, Part, Unseen};
+use crate::ops::names::{Asker, Works};
 
 /// Every check, in the order in which trouble builds on trouble.
 pub(super) fn all(facts: &Facts, inspection: &Inspection, beyond: &Beyond) -> Vec<Check> {
@@ -26,12 +27,7 @@ pub(super) fn all(facts: &Facts, inspection: &Inspection, beyond: &Beyond) -> Ve
         ),
         seen.part("routing", "NAT and forwarding", Part::Routing, "as the networks' files say"),
         seen.part("dnsmasq", "dnsmasq runs with what the registry says", Part::Dnsmasq, "it does"),
-        seen.part(
-            "names",
-            "the host and its containers can ask for guests' names",
-            Part::Names,
-            "the host's resolver asks ours",
-        ),
+        seen.names(),
         ports::check(facts, beyond),
         firewall::input(facts, beyond),
         firewall::forward(facts, beyond),
@@ -128,6 +124,45 @@ impl<'a> Seen<'a> {
             let detail = format!("{} is {}, should be {}", d.what, d.is, d.should_be);
             finding.note(Status::Fail, detail, [d.mend.clone()]);
         }
+    }
+
+    /// Who can resolve the networks' names, and who goes without one.
+    fn names(&self) -> Check {
+        let facts = self.facts;
+        let mut finding = Finding::new("names", "the host and its guests resolve names");
+        self.found(&mut finding, Part::Names);
+        let seen: Vec<_> = up(facts).into_iter().filter_map(|of| Some((of, of.names.as_ref()?))).collect();
+        if up(facts).is_empty() {
+            return finding.skipped(NONE_UP, None);
+        }
+        if seen.is_empty() && self.differences(Part::Names).next().is_none() {
+            return if facts.root {
+                finding.skipped("the host's resolver could not be looked at", None)
+            } else {
+                needs_root(finding)
+            };
+        }
+        for (of, names) in seen {
+            let network = &of.network.name;
+            for reach in names.reach.iter().filter(|r| r.works == Works::No) {
+                let who = match reach.asker {
+                    Asker::Host => "the host does",
+                    Asker::Containers => "containers do",
+                    Asker::Vms => "VMs do",
+                };
+                let detail = format!("{who} not resolve names of network {network}: {}", reach.path);
+                finding.note(Status::Warn, detail, reach.mend.clone());
+            }
+            for clash in &names.clashes {
+                let holder = clash.holder.map_or_else(|| "the host".to_owned(), |h| h.to_string());
+                let detail = format!(
+                    "{} on network {network} is {holder}'s: {} goes without",
+                    clash.name, clash.asker
+                );
+                finding.note(Status::Warn, detail, ["give one of the two another host name".to_owned()]);
+            }
+        }
+        finding.or("they do")
     }
 
     fn part(&self, id: &'static str, title: &'static str, part: Part, fine: &str) -> Check {

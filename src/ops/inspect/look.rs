@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::ask::{Question, ask};
-use super::record::{HookRecord, HookState};
+use super::record::{HookRecord, HookState, NameClashRecord, NamesRecord};
 use crate::deadline::Deadline;
 use crate::host::bridge::{self, BridgeState, PortBrief};
 use crate::host::dns::{self, DnsState};
@@ -22,7 +22,7 @@ use crate::model::{
 };
 use crate::ops::install::state::HookStanding;
 use crate::ops::install::{self, Installation};
-use crate::ops::{Context, surroundings};
+use crate::ops::{Context, names, surroundings};
 use crate::places;
 use crate::registry::lock::Lock;
 use crate::registry::{Registry, networks, snapshot, status};
@@ -74,6 +74,8 @@ pub(in crate::ops) struct NetworkFacts {
     pub(in crate::ops) resolver: Result<Option<resolver::State>>,
     /// Whether Docker finds our address driver, where the network wants it.
     pub(in crate::ops) driver: Result<()>,
+    /// Who can resolve its names and who goes without one; `None` while it is down or was not looked at.
+    pub(in crate::ops) names: Option<NamesRecord>,
 }
 
 #[derive(Debug)]
@@ -112,7 +114,11 @@ pub(in crate::ops) fn look(context: &Context, only: Option<&NetworkName>) -> Res
     let libvirt = ask("libvirt", ASK, libvirt_facts);
     let installation = ask("systemd", ASK, |deadline| install::state(Path::new("/"), deadline));
     let nat = nat(context, root);
-    let networks = chosen.into_iter().map(|network| local(context, network, root)).collect();
+    let names: Vec<_> = chosen.iter().map(|network| names_of(context, network, root)).collect();
+    let mut networks: Vec<_> = chosen.into_iter().map(|network| local(context, network, root)).collect();
+    for (of, names) in networks.iter_mut().zip(names) {
+        of.names = names.answer().ok().filter(|_| of.up);
+    }
     let installation = installation.answer();
     Ok(Facts {
         root,
@@ -131,9 +137,11 @@ impl Facts {
     /// Looks once more at what the kernel and our own files say: a claim, a start or a restart may have
     /// been under way.
     pub(in crate::ops) fn look_again(&mut self, context: &Context) {
-        let again = |facts: &NetworkFacts| local(context, facts.network.clone(), self.root);
-        let networks = self.networks.iter().map(again).collect();
-        self.networks = networks;
+        let root = self.root;
+        for facts in &mut self.networks {
+            let names = facts.names.take();
+            *facts = NetworkFacts { names, ..local(context, facts.network.clone(), root) };
+        }
         self.service = Lock::holder(&context.places.run.join("watch.lock"));
     }
 }
@@ -171,6 +179,19 @@ fn nat(context: &Context, root: bool) -> Question<TableState> {
             )),
             state => Ok(state),
         }
+    })
+}
+
+/// Asks systemd and Docker how names are resolved.
+fn names_of(context: &Context, network: &Network, root: bool) -> Question<NamesRecord> {
+    let (context, network) = (context.clone(), network.clone());
+    ask("the host's resolver", ASK, move |deadline| {
+        if !root {
+            return Err(root_only());
+        }
+        let clashes = names::clashes(&context, &network)?;
+        let reach = names::reach(&context, &network, deadline)?;
+        Ok(NamesRecord { reach, clashes: clashes.into_iter().map(NameClashRecord::from).collect() })
     })
 }
 
@@ -218,6 +239,7 @@ fn local(context: &Context, network: Network, root: bool) -> NetworkFacts {
         settings: bridge::uplinks(deadline).and_then(|uplinks| sysctl::read(&network, &uplinks)),
         driver: plugin::check_there(&network),
         resolver: resolver.answer(),
+        names: None,
         leases,
         bridge,
         network,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::look::{DockerFacts, DockerView, Facts, LibvirtFacts, NetworkFacts};
-use super::record::{HookRecord, HookState};
+use super::record::{HookRecord, HookState, NamesRecord};
 use crate::host::bridge::{Address, BridgeState, Counters, Port, PortKind, PortState};
 use crate::host::dns::DnsState;
 use crate::host::docker::{ApiVersion, DockerNetwork, Endpoint, Version};
@@ -146,6 +146,7 @@ pub(in crate::ops) fn facts() -> Result<Facts> {
             settings: Ok(Vec::new()),
             resolver: Ok(None),
             driver: Ok(()),
+            names: Some(NamesRecord { reach: Vec::new(), clashes: Vec::new() }),
             network,
         }],
         unreadable: Vec::new(),

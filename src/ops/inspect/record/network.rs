@@ -8,9 +8,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Difference, Unseen};
+use crate::model::naming::Clash;
 use crate::model::{
-    AddressRange, DockerName, InterfaceName, LeaseRecord, MacAddress, NetworkName, OwnerId, ZoneName,
+    AddressRange, DnsLabel, DockerName, InterfaceName, LeaseRecord, MacAddress, NetworkName, OwnerId,
+    ZoneName,
 };
+use crate::ops::names::Reach;
 
 /// One network: as it should be, as it is, and what differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -39,6 +42,8 @@ pub struct NetworkRecord {
     pub dnsmasq: DnsmasqRecord,
     /// Whether the host's resolvers ask it.
     pub host_names: HostNamesRecord,
+    /// Who can resolve its names; null while it is down, or when that can't be seen.
+    pub names: Option<NamesRecord>,
     /// NAT.
     pub nat: NatRecord,
     /// The kernel's settings that it needs.
@@ -47,6 +52,32 @@ pub struct NetworkRecord {
     pub docker_network: Option<DockerNetworkRecord>,
     /// Its libvirt network; null when libvirt could not be asked.
     pub libvirt_network: Option<LibvirtNetworkRecord>,
+}
+
+/// How a network's names are resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NamesRecord {
+    /// Who of those who might ask can resolve them.
+    pub reach: Vec<Reach>,
+    /// Who asked for a name and goes without.
+    pub clashes: Vec<NameClashRecord>,
+}
+
+/// A name that a guest asked for and does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NameClashRecord {
+    /// The name.
+    pub name: DnsLabel,
+    /// The address of the one who has it; null for a name of the host's.
+    pub holder: Option<IpAddr>,
+    /// The address of the one who asked for it too.
+    pub asker: IpAddr,
+}
+
+impl From<Clash> for NameClashRecord {
+    fn from(clash: Clash) -> Self {
+        Self { name: clash.name, holder: clash.holder, asker: clash.asker }
+    }
 }
 
 /// What a network's file says, defaults filled in.

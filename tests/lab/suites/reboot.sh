@@ -54,9 +54,9 @@ all_is_back() {
 	same "$ADDRESS" "$(cat /var/lib/hybrid-suites-linked)"
 	eventually 10 both_ways 10.0.1.200 auto web
 	eventually 10 both_ways 10.0.1.200 auto shop
-	# Only who runs is active; a claim by hand stays.
+	# Who runs is active, and nobody else; a claim by hand stays.
 	same "$(leases | jq -r '[.[] | select(.state == "active") | .owner_name // .owner] | sort | join(" ")')" \
-		"11111111-1111-1111-1111-111111111111 auto linked" "active"
+		"11111111-1111-1111-1111-111111111111 auto linked shop web" "active"
 	has_state manual idle
 	same "$(lease manual .address)" "$(cat /var/lib/hybrid-suites-manual)"
 	no_address_twice hybrid

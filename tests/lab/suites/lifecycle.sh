@@ -288,7 +288,9 @@ test_attach_a_domain_that_is_off() {
 
 test_a_nic_hotplugged_by_virsh() {
 	foreign_bridge lan
-	vm_paused hot --no-meta --bridge t-lan
+	vm hot --no-meta --bridge t-lan
+	# It gives up a NIC only once its kernel runs.
+	eventually 60 grep -q 'lab guest\|udhcpc' /var/log/hybrid-lab/hot.console
 	# A libvirt network tells us of it by its port; a bare bridge can't.
 	virsh -q attach-interface hot network hybrid-net --mac 52:54:00:00:00:99 --model virtio --live
 	eventually 5 has_state hot active

@@ -18,7 +18,7 @@ use super::sources::{News, thread};
 const GATHER: Duration = Duration::from_millis(150);
 /// What `apply` could not mend is not tried again for each event, only so often.
 const AGAIN: Duration = Duration::from_secs(30);
-/// Which bridges are ours is read again so often while events come.
+/// Which bridges are ours is read again so often while events come that are about none of them.
 const FRESH: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -50,11 +50,24 @@ struct Watcher {
 impl Watcher {
     fn run(mut self, events: &Receiver<LinkEvent>, news: &Sender<News>) {
         self.look_again(&BTreeSet::new());
-        while let Ok(event) = events.recv() {
+        // What came is about no bridge that the last look knew: one may have been made since.
+        let mut unsure = false;
+        loop {
+            let event = if unsure {
+                events.recv_timeout(FRESH.saturating_sub(self.at.elapsed()))
+            } else {
+                events.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            };
             let mut left = BTreeSet::new();
-            if !self.concerns(&event, &mut left) {
-                continue;
+            match event {
+                Ok(event) if !self.concerns(&event, &mut left) => {
+                    unsure = true;
+                    continue;
+                }
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+            unsure = false;
             let until = Instant::now() + GATHER;
             loop {
                 match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
@@ -76,10 +89,7 @@ impl Watcher {
     }
 
     /// Whether an event is about a bridge of ours. A port that left is noted in `left`.
-    fn concerns(&mut self, event: &LinkEvent, left: &mut BTreeSet<u32>) -> bool {
-        if self.at.elapsed() > FRESH {
-            self.look_again(&BTreeSet::new());
-        }
+    fn concerns(&self, event: &LinkEvent, left: &mut BTreeSet<u32>) -> bool {
         let ours = |index: u32| self.look.bridges.values().any(|b| b.index == Some(index));
         match event {
             LinkEvent::Gap => true,

@@ -59,6 +59,12 @@ impl Watcher {
                 events.recv().map_err(|_| RecvTimeoutError::Disconnected)
             };
             let mut left = BTreeSet::new();
+            // Without waiting for the rest: who asks before the resolver is told waits for seconds.
+            if event.as_ref().is_ok_and(|event| self.carrier_came(event))
+                && news.send(News::HostNames).is_err()
+            {
+                return;
+            }
             match event {
                 Ok(event) if !self.concerns(&event, &mut left) => {
                     unsure = true;
@@ -73,6 +79,9 @@ impl Watcher {
                 match events.recv_timeout(until.saturating_duration_since(Instant::now())) {
                     Ok(event) => {
                         self.concerns(&event, &mut left);
+                        if self.carrier_came(&event) && news.send(News::HostNames).is_err() {
+                            return;
+                        }
                     }
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -93,7 +102,7 @@ impl Watcher {
         let ours = |index: u32| self.look.bridges.values().any(|b| b.index == Some(index));
         match event {
             LinkEvent::Gap => true,
-            LinkEvent::Device { index, name, master } => {
+            LinkEvent::Device { index, name, master, .. } => {
                 ours(*index)
                     || master.is_some_and(ours)
                     || self.look.bridges.values().any(|b| b.bridge.as_str() == name)
@@ -107,6 +116,14 @@ impl Watcher {
             }
             LinkEvent::AddressGone { index } => ours(*index),
         }
+    }
+
+    /// Whether an event says that a bridge of ours has a carrier by now.
+    fn carrier_came(&mut self, event: &LinkEvent) -> bool {
+        let LinkEvent::Device { index, carrier: true, .. } = event else { return false };
+        let name =
+            self.look.bridges.iter().find(|(_, b)| b.index == Some(*index)).map(|(name, _)| name.clone());
+        name.is_some_and(|name| self.carriers.insert(name))
     }
 
     fn look_again(&mut self, left: &BTreeSet<u32>) {

@@ -27,6 +27,8 @@ pub enum LinkEvent {
         name: String,
         /// The index of the bridge that it is on.
         master: Option<u32>,
+        /// Whether it carries frames.
+        carrier: bool,
     },
     /// A device is no longer a port of a bridge. It may be about to go itself.
     PortLeft {
@@ -93,8 +95,8 @@ fn read(message: NetlinkMessage<RouteNetlinkMessage>) -> Option<LinkEvent> {
             Some(LinkEvent::PortLeft { index: link.header.index, bridge: decode::device(&link).master })
         }
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
-            let device = decode::device(&link);
-            Some(LinkEvent::Device { index: device.index, name: device.name, master: device.master })
+            let decode::Device { index, name, master, carrier, .. } = decode::device(&link);
+            Some(LinkEvent::Device { index, name, master, carrier })
         }
         RouteNetlinkMessage::DelAddress(address) => {
             Some(LinkEvent::AddressGone { index: address.header.index })

@@ -86,7 +86,7 @@ both_ways() { # DIR MACHINE ADDRESS
 	pings "$3" && ssh "$1" "$2" "ping -c 1 -W 5 $container" >/dev/null &&
 		[ "$(ssh "$1" "$2" "curl -s -m 10 http://$container/")" = "the tiny container" ] &&
 		ssh "$1" "$2" 'sudo busybox httpd -h /etc -p 80 2>/dev/null || :' >/dev/null &&
-		lab run docker exec web wget -qO- -T 10 "http://$3/hostname"
+		lab run docker exec web wget -qO- "http://$3/hostname"
 }
 
 leases() {
@@ -216,9 +216,9 @@ templates() {
 	address=$(inside a "sudo docker inspect inner -f '{{ .NetworkSettings.Networks.hybrid.IPAddress }}'" 2>/dev/null | tr -d '\r')
 	echo "      the inner container: $address; the outer one: $container"
 	ok "a container on the host reaches the inner one" pings "$address"
-	ok "also by HTTP" lab run docker exec web wget -qO- -T 10 "http://$address/"
+	ok "also by HTTP" lab run docker exec web wget -qO- "http://$address/"
 	ok "and back" inside a "sudo docker exec inner ping -c 1 -W 5 $container"
-	ok "also by HTTP" inside a "sudo docker exec inner wget -qO- -T 10 http://$container/"
+	ok "also by HTTP" inside a "sudo docker exec inner wget -qO- http://$container/"
 	ok "make halt" make_in halt NAME=a
 	ok "make up" make_in up NAME=a
 	ok "the same block" inside a "grep -q ' .*/2[0-9]$' /etc/hybrid-block && sudo docker start inner && sudo docker exec inner ping -c 1 -W 5 $container"

@@ -69,7 +69,7 @@ pub(super) fn uninstall(site: &Site<'_>, deadline: Deadline) -> Result<Report> {
         return Err(fault);
     }
     away.report.notes.extend(networks(site).map(|name| {
-        format!("network {name} is left as it is: hybrid-hook network delete {name} removes it")
+        format!("the file and the leases of network {name} are kept: hybrid-hook network delete {name} removes them")
     }));
     Ok(away.report)
 }

@@ -4,7 +4,7 @@
 # the hook and the service.
 #
 #   vagrant-check.sh [--release R] [PART…]      all parts, or some of:
-#   lifecycle refusal parallel untouched templates gem time
+#   example lifecycle refusal parallel untouched templates gem time
 #
 # It takes half an hour per release without KVM. The lab is called vagrant-RELEASE
 # (HYBRID_LAB_NAME names one that is up and stays up).
@@ -16,7 +16,7 @@ release=bookworm
 [ "${1-}" != --release ] || { release=$2 && shift 2; }
 name=${HYBRID_LAB_NAME:-vagrant-$release}
 parts=("$@")
-[ $# -gt 0 ] || parts=(refusal lifecycle parallel untouched templates gem time)
+[ $# -gt 0 ] || parts=(refusal example lifecycle parallel untouched templates gem time)
 work=$(mktemp -d)
 failed=0
 
@@ -72,21 +72,23 @@ write() { # DIR BODY
 	printf "Vagrant.configure('2') do |config|\n  config.vm.box = 'hybrid-lab'\n%s\nend\n" "$2" >"$1/Vagrantfile"
 }
 
+# The container that a machine talks with: $peer, which has the address $container.
 neighbour() {
+	peer=web
 	lab run docker rm -f web >/dev/null 2>&1 || :
 	lab run docker run -d --name web --network hybrid-net --label app=shop hybrid-lab httpd -f -h /www >/dev/null
 	container=$(lab run docker inspect web -f '{{ (index .NetworkSettings.Networks "hybrid-net").IPAddress }}')
 }
 
 pings() { # ADDRESS: the container does
-	lab run docker exec web ping -c 1 -W 5 "$1"
+	lab run docker exec "$peer" ping -c 1 -W 5 "$1"
 }
 
 both_ways() { # DIR MACHINE ADDRESS
 	pings "$3" && ssh "$1" "$2" "ping -c 1 -W 5 $container" >/dev/null &&
 		[ "$(ssh "$1" "$2" "curl -s -m 10 http://$container/")" = "the tiny container" ] &&
 		ssh "$1" "$2" 'sudo busybox httpd -h /etc -p 80 2>/dev/null || :' >/dev/null &&
-		lab run docker exec web wget -qO- "http://$3/hostname"
+		lab run docker exec "$peer" wget -qO- "http://$3/hostname"
 }
 
 leases() {
@@ -101,6 +103,29 @@ holds() { # DOMAIN ADDRESS STATE
 # A domain's XML without what is another at each start.
 dumpxml() { # DOMAIN
 	lab run virsh dumpxml --inactive "$1" | sed -E "/<(uuid|mac )/d; s/ portid='[^']*'//; s/vnet[0-9]+//; s#/tmp/[^<]*checkout[^<]*##"
+}
+
+# The example as it is, beside the Compose file as it is; box and images alone are the lab's.
+example() {
+	local dir images
+	lab run docker rm -f web >/dev/null 2>&1 || :
+	images=(HYBRID_IMAGE=hybrid-lab "HYBRID_COMMAND=httpd -f -h /www"
+		HYBRID_CACHE_IMAGE=hybrid-lab "HYBRID_CACHE_COMMAND=sleep 100000")
+	compose() { lab run env "${images[@]}" docker-compose -p shop -f /opt/hybrid-hook/templates/compose.hybrid.yml "$@"; }
+	ok "the Compose file" compose up -d
+	peer=$(lab run docker ps -q -f label=com.docker.compose.service=web | tr -d '\r')
+	container=$(lab run docker inspect "$peer" -f '{{ (index .NetworkSettings.Networks "hybrid-net").IPAddress }}')
+	dir=$(mktemp -d "$work/checkout.XXXXXX")
+	sed "s#debian/bookworm64#hybrid-lab#" "$repo/Vagrantfile.example" >"$dir/Vagrantfile"
+	ok "validate" vagrant "$dir" validate
+	ok "up" vagrant "$dir" up
+	ok "ping and HTTP both ways" both_ways "$dir" db 10.0.1.200
+	ok "the services' names in the machine" ssh "$dir" db 'getent hosts web.hybrid.internal && getent hosts redis'
+	ok "the machine's name in a service" lab run docker exec "$peer" ping -c 1 -W 5 pg.hybrid.internal
+	ok "destroy" vagrant "$dir" destroy -f
+	ok "the Compose project goes, the network stays" compose down
+	nothing_left db
+	neighbour
 }
 
 lifecycle() {

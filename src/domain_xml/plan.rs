@@ -2,7 +2,8 @@
 
 use super::domain::{Domain, Nic, Teaming, cut};
 use crate::model::{
-    DnsLabel, Fault, InterfaceName, Invalid, Kind, MacAddress, Network, NetworkName, NicRequest,
+    ClaimRequest, DnsLabel, Fault, InterfaceName, Invalid, Kind, MacAddress, Network, NetworkName,
+    NicRequest, Owner,
 };
 
 /// What a NIC is to get.
@@ -18,6 +19,26 @@ pub struct NicPlan {
     pub sole_nic: bool,
     /// The tap, from `start` on.
     pub tap: Option<InterfaceName>,
+}
+
+impl NicPlan {
+    /// The claim of its owner for it.
+    #[must_use]
+    pub fn claim(&self, owner: Owner) -> ClaimRequest {
+        let NicRequest { ip, hostname, aliases, groups, containers, .. } = self.request.clone();
+        ClaimRequest {
+            owner,
+            mac: self.mac,
+            ip,
+            hostname,
+            aliases,
+            groups,
+            containers,
+            sole_nic: self.sole_nic,
+            avoid: Vec::new(),
+            probe: true,
+        }
+    }
 }
 
 /// Why a domain can't be served as it is.

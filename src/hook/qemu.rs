@@ -4,7 +4,7 @@ use crate::deadline::Deadline;
 use crate::domain_xml::{self, Domain, Glance, NicPlan, PlanFault};
 use crate::host::bridge;
 use crate::logging;
-use crate::model::{ClaimRequest, Fault, LeaseState, Network, Origin, Owner, Result};
+use crate::model::{Fault, LeaseState, Network, Origin, Owner, Result};
 use crate::ops::release::Which;
 use crate::ops::{self, Context};
 use crate::places::Places;
@@ -209,18 +209,7 @@ impl Subject {
             return Err(Fault::refused(format!("network {} is down", nic.network))
                 .hint(format!("hybrid-hook network up {}", nic.network)));
         }
-        let request = ClaimRequest {
-            owner: self.owner.clone(),
-            mac: nic.mac,
-            ip: nic.request.ip,
-            hostname: nic.request.hostname.clone(),
-            aliases: nic.request.aliases.clone(),
-            groups: nic.request.groups.clone(),
-            containers: nic.request.containers.clone(),
-            sole_nic: nic.sole_nic,
-            avoid: Vec::new(),
-            probe: true,
-        };
+        let request = nic.claim(self.owner.clone());
         granted.push(ops::claim::claim(context, &nic.network, request, deadline.at_most(lock::patience()))?);
         if let Some(wanted) = self.block(nic) {
             granted.extend(ops::delegation::claim(

@@ -3,9 +3,7 @@
 use crate::deadline::Deadline;
 use crate::domain_xml::{self, Domain, NicPlan};
 use crate::host::libvirt::{Affects, DomainRef, DomainText, Libvirt};
-use crate::model::{
-    ClaimRequest, Fault, Lease, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result,
-};
+use crate::model::{Fault, Lease, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result};
 use crate::registry::networks;
 
 use super::release::Which;
@@ -113,19 +111,7 @@ fn plug(
         origin: Origin::Domain,
         name: Some(text.domain.name.chars().take(200).collect()),
     };
-    let wish = ClaimRequest {
-        owner: owner.clone(),
-        mac: nic.mac,
-        ip: nic.request.ip,
-        hostname: nic.request.hostname.clone(),
-        aliases: nic.request.aliases.clone(),
-        groups: nic.request.groups.clone(),
-        containers: nic.request.containers.clone(),
-        sole_nic: nic.sole_nic,
-        avoid: Vec::new(),
-        probe: true,
-    };
-    let granted = claim::claim(context, &network.name, wish, deadline)?;
+    let granted = claim::claim(context, &network.name, nic.claim(owner.clone()), deadline)?;
     render::lease(context, network, &granted.lease, deadline)?;
     let live_only = Affects { live: true, config: false };
     let element = domain_xml::metadata_xml(&new)?;

@@ -10,8 +10,8 @@ use crate::host::docker::{Container, Docker, Listing, Want};
 use crate::model::attach::{self, AttachStep, ContainerRequest, ContainerView};
 use crate::model::census::{self, Resident};
 use crate::model::{
-    ClaimRequest, DnsLabel, Fault, InterfaceName, Ipam, Lease, MacAddress, Network, Origin, Owner, OwnerId,
-    Result,
+    ClaimRequest, DnsLabel, Fault, InterfaceName, Ipam, Kind, Lease, MacAddress, Network, Origin, Owner,
+    OwnerId, Result,
 };
 use crate::registry::Registry;
 use crate::registry::lock::Lock;
@@ -52,12 +52,17 @@ pub(super) fn attach(
     // Docker before 28 moves a container's default route at each of its restarts.
     for container in listing.containers.iter().filter(|c| c.running) {
         if container.networks.get(network.docker_network.as_str()).is_some_and(|on| on.ours) {
-            faults.extend(docker.keep_route(network, &container.id, deadline).err());
+            faults.extend(unless_gone(docker.keep_route(network, &container.id, deadline)).err());
         }
     }
     let listing = if moved { docker.containers_on(network, deadline)? } else { listing };
     faults.extend(record(context, network, &listing, deadline)?);
     faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
+}
+
+/// A container that is gone since it was listed is no trouble.
+fn unless_gone<T>(done: Result<T>) -> Result<()> {
+    done.map(drop).or_else(|fault| if fault.kind() == Kind::Missing { Ok(()) } else { Err(fault) })
 }
 
 /// Writes down which container has which address, so that no VM gets it, and its names.
@@ -167,8 +172,7 @@ fn connect(
             if claimed.is_some() {
                 forget(context, network, container, deadline.at_least(super::UNDO))?;
             }
-            // Gone since it was listed: nothing is wrong.
-            if fault.kind() == crate::model::Kind::Missing { Ok(()) } else { Err(fault) }
+            unless_gone::<()>(Err(fault))
         }
     }
 }

@@ -360,7 +360,10 @@ fn what_came_later_stays_and_a_lost_record_hides_nothing() -> Outcome {
     fs::write(root.path().join("etc/hybrid-hook/networks/lab.toml"), "")?;
     fs::remove_file(root.path().join("var/lib/hybrid-hook/install.json"))?;
     let report = away::uninstall(&site(root.path(), &host), soon())?;
-    assert_eq!(report.notes, ["the file and the leases of network lab are kept: hybrid-hook network delete lab removes them"]);
+    assert_eq!(
+        report.notes,
+        ["the file and the leases of network lab are kept: hybrid-hook network delete lab removes them"]
+    );
     let left = tree(root.path())?;
     assert!(!left.keys().any(|p| p.to_string_lossy().contains("50-hybrid-hook")), "{left:?}");
     assert!(!left.keys().any(|p| p.extension().is_some_and(|e| e == "service" || e == "socket")), "{left:?}");

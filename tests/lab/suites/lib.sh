@@ -115,6 +115,11 @@ suite_tell() { # SINCE
 		tail -n 12 | cut -c 1-300 | sed 's/^/  journal: /'
 }
 
+# A count: the one that was asked for, else the usual one, else, for `run --long`, the large one.
+so_many() { # ASKED USUAL LONG
+	if [ -n "$1" ]; then echo "$1"; elif [ -n "${LONG-}" ]; then echo "$3"; else echo "$2"; fi
+}
+
 skip() { # WHY
 	echo "$*"
 	exit 77

@@ -6,8 +6,13 @@
 //! measure sum ROUNDS BEFORE INPUT CMD… -- …  the commands' sum; BEFORE is run before each round, untimed
 //! measure claim COUNT ROUNDS PROGRAM CNI FOLDER  a new claim among COUNT leases on network `bench`,
 //!                                            and a new ADD of CNI's host-local among as many
+//! measure dns ROUNDS FILE SERVER…            the same questions to each server; FILE: lines of NAME ADDRESS
+//! measure until NAME ADDRESS SERVER          until SERVER answers NAME with ADDRESS
 //! ```
-//! It prints medians in microseconds, one a line.
+//! It prints medians in microseconds, one a line; `dns` answers a second before them; `until` the time, in
+//! nanoseconds since 1970.
+
+mod dns;
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -34,6 +39,8 @@ fn main() -> Outcome {
         ["claim", count, rounds, program, cni, folder] => {
             claim(count.parse()?, rounds.parse()?, program, cni, Path::new(folder))
         }
+        ["dns", rounds, file, servers @ ..] => dns::load(rounds.parse()?, file, servers),
+        ["until", name, address, server] => dns::until(name, address, server),
         _ => Err("see the head of benches/measure.rs".into()),
     }
 }

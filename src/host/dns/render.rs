@@ -16,6 +16,11 @@ const LEASE_TIME: &str = "1h";
 /// (another DUID, RFC 8415, section 11), or the new holder of a moved address, waits for its end.
 const LEASE_TIME_6: &str = "10m";
 
+/// Answers that dnsmasq keeps. It sizes its table of names by this number alone: what comes through hosts.d
+/// does not enlarge it, and with 1,000 guests in a table for 1,000 each question walks a long chain. More
+/// than 10,000 brings a warning.
+const CACHE: u32 = 10_000;
+
 /// A network's `dnsmasq.conf` (dnsmasq(8)), for dnsmasq's folder `folder` and the host's list of
 /// resolvers `resolvers` (a file as in resolv.conf(5)).
 ///
@@ -57,7 +62,7 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
          domain-needed\n\
          resolv-file={resolvers}\n\
          dns-loop-detect\n\
-         cache-size=1000\n",
+         cache-size={CACHE}\n",
         name = network.name,
         resolvers = resolvers.display(),
     );

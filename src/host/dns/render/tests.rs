@@ -29,7 +29,7 @@ fn the_default_network() -> Result {
         domain-needed
         resolv-file=/etc/resolv.conf
         dns-loop-detect
-        cache-size=1000
+        cache-size=10000
         host-record=host.hybrid.internal,gateway.hybrid.internal,host,gateway,10.0.1.1
         local=/1.0.10.in-addr.arpa/
 
@@ -53,7 +53,7 @@ fn the_default_network() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-1985717f.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-a18d8395.pid
     "#);
     Ok(())
 }
@@ -81,7 +81,7 @@ fn both_families_and_jumbo_frames() -> Result {
         domain-needed
         resolv-file=/etc/resolv.conf
         dns-loop-detect
-        cache-size=1000
+        cache-size=10000
         host-record=host.hybrid.internal,gateway.hybrid.internal,host,gateway,10.0.8.1,fd00:1::1
         local=/8.0.10.in-addr.arpa/
         local=/9.0.10.in-addr.arpa/
@@ -117,7 +117,7 @@ fn both_families_and_jumbo_frames() -> Result {
         enable-ra
         ra-param=hybr0,mtu:9000,low,60,1800
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-a01704ff.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-e36ce451.pid
     "#);
     Ok(())
 }
@@ -146,7 +146,7 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         domain-needed
         resolv-file=/etc/resolv.conf
         dns-loop-detect
-        cache-size=1000
+        cache-size=10000
         host-record=host.hybrid.internal,host,192.168.7.9
         host-record=gateway.hybrid.internal,gateway,192.168.7.1
 
@@ -169,7 +169,7 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-88c82dd8.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-57e066bc.pid
     "#);
     Ok(())
 }

@@ -56,6 +56,14 @@ suite_one() { # FUNCTION
 	"$1"
 }
 
+# Something to be undone however the test ends.
+ENDINGS=()
+at_end() { # CMD…
+	ENDINGS=("$*" "${ENDINGS[@]}")
+	# shellcheck disable=SC2154 # set by the trap itself
+	trap 'code=$?; for ending in "${ENDINGS[@]}"; do $ending || true; done; suite_end_jobs; rm -rf "$T"; exit $code' EXIT
+}
+
 suite_end_jobs() {
 	local jobs
 	jobs=$(jobs -p)
@@ -84,7 +92,10 @@ suite_run() { # PREFIX PATTERN
 			suite_timed "$test" >"$SUITE_STATE/out" 2>&1 </dev/null || code=$?
 		fi
 		case $code in
-		0) echo "ok $SUITE $name ($(suite_seconds "$began")$again)" ;;
+		0)
+			echo "ok $SUITE $name ($(suite_seconds "$began")$again)"
+			sed -n 's/^figure: /# /p' "$SUITE_STATE/out"
+			;;
 		77) echo "skipped $SUITE $name: $(tail -n 1 "$SUITE_STATE/out")" ;;
 		*)
 			failed=1
@@ -118,6 +129,11 @@ suite_tell() { # SINCE
 # A count: the one that was asked for, else the usual one, else, for `run --long`, the large one.
 so_many() { # ASKED USUAL LONG
 	if [ -n "$1" ]; then echo "$1"; elif [ -n "${LONG-}" ]; then echo "$3"; else echo "$2"; fi
+}
+
+# Something measured, shown also where the test passes.
+figure() { # TEXT
+	echo "figure: $*"
 }
 
 skip() { # WHY

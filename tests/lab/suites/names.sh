@@ -68,14 +68,6 @@ upstream_end() {
 	resolvectl dns eth0 '' 2>/dev/null || true
 }
 
-# Something to be undone however the test ends.
-ENDINGS=()
-at_end() { # CMD…
-	ENDINGS=("$*" "${ENDINGS[@]}")
-	# shellcheck disable=SC2154 # set by the trap itself
-	trap 'code=$?; for ending in "${ENDINGS[@]}"; do $ending || true; done; suite_end_jobs; rm -rf "$T"; exit $code' EXIT
-}
-
 # A host without systemd-resolved: a plain /etc/resolv.conf that names the one outside.
 plain() {
 	upstream plain

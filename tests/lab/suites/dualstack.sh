@@ -1,0 +1,158 @@
+#!/bin/bash
+# IPv6 beside IPv4: DHCPv6 and router advertisements in a guest, and VM,
+# container and host reaching each other by both families and by name.
+# shellcheck source=SCRIPTDIR/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# A network of both families, on the bridge hyb-dual.
+dual() {
+	hybrid-hook network create dual --subnet 10.0.9.0/24 --subnet fd00:9::/64
+}
+
+# A guest on it that asks for both its addresses.
+guest_of_both() { # NAME [options of hybrid-lab-domain]
+	vm "$@" --bridge hyb-dual --meta-network dual --dhcp6
+}
+
+# The addresses of a guest's NIC that reach beyond its link, with what they are not yet.
+global_of() { # ADDRESS
+	guest "$1" ip -6 address show dev eth0 scope global |
+		awk '$1 == "inet6" { print $2 (/tentative/ ? " (tentative)" : "") }'
+}
+
+# The guest that serves at ADDRESS has WANTED and no other of IPv6.
+has_global() { # ADDRESS WANTED
+	same "$(global_of "$1" | paste -sd ' ')" "$2/128" "IPv6 of the guest at $1"
+}
+
+in_brackets() { # ADDRESS
+	case $1 in
+	*:*) echo "[$1]" ;;
+	*) echo "$1" ;;
+	esac
+}
+
+# What somebody fetches; WHO is host, a container or the address of a guest.
+fetches() { # WHO ADDRESS|NAME WANTED
+	local got url
+	url=http://$(in_brackets "$2")/
+	case $1 in
+	host) got=$(curl -s -g -m 3 "$url") ;;
+	*[.:]*) got=$(guest "$1" wget -qO- "$url") ;;
+	*) got=$(docker exec "$1" wget -qO- "$url") ;;
+	esac
+	same "$got" "$3" "$1 fetches $2"
+}
+
+pings() { # WHO ADDRESS
+	case $1 in
+	host) ping -c 1 -W 2 "$2" >/dev/null ;;
+	*[.:]*) guest "$1" ping -c 1 -W 2 "$2" >/dev/null ;;
+	*) docker exec "$1" ping -c 1 -W 2 "$2" >/dev/null ;;
+	esac || {
+		echo "$1 gets no answer from $2"
+		return 1
+	}
+}
+
+looks_up() { # WHO NAME|ADDRESS
+	case $1 in
+	host) dig +time=2 +tries=2 +short @10.0.9.1 "$2" A "$2" AAAA -x "$2" ;;
+	*[.:]*) guest "$1" nslookup "$2" ;;
+	*) docker exec "$1" nslookup "$2" ;;
+	esac 2>&1
+}
+
+# Both addresses by the name, and the name by each address.
+knows() { # WHO NAME IPV4 IPV6
+	local address
+	looks_up "$1" "$2" >"$T/found" || true
+	holds "$T/found" "$3" "$4"
+	for address in "$3" "$4"; do
+		looks_up "$1" "$address" >"$T/found" || true
+		holds "$T/found" "$2"
+	done
+}
+
+without_name() { # WHO NAME ADDRESS
+	local found
+	found=$(looks_up "$1" "$2")
+	[[ $found != *"$3"* ]]
+}
+
+container6_address() { # NAME DOCKER NETWORK
+	docker inspect -f "{{with index .NetworkSettings.Networks \"$2\"}}{{.GlobalIPv6Address}}{{end}}" "$1"
+}
+
+test_a_guest_has_its_own_address_by_dhcpv6_and_the_route_from_us() {
+	local mac router
+	dual
+	guest_of_both db --meta 'ip="10.0.9.201" hostname="db"'
+	booted db dual
+	same "$(lease db .address6 dual)" fd00:9::c9
+	eventually 30 has_global 10.0.9.201 fd00:9::c9
+	serves '[fd00:9::c9]' db
+	# By the bridge, whose link-local address is what a router advertises itself with.
+	router=$(guest 10.0.9.201 ip -6 route | awk '$1 == "default" { print $3 }')
+	ip -6 -o address show dev hyb-dual scope link | has -F " $router/64 "
+	# The same one after another boot, and another guest has another.
+	mac=$(lease db .mac dual)
+	guest_of_both other
+	virsh -q destroy db
+	virsh -q start db
+	same "$(lease db .mac dual)" "$mac"
+	booted other dual
+	eventually 30 has_global "$ADDRESS" "$(lease other .address6 dual)"
+	booted db dual
+	eventually 30 has_global 10.0.9.201 fd00:9::c9
+}
+
+test_ping_http_and_names_both_ways_in_both_families() {
+	local web4 web6 who
+	dual
+	container web --network dual-net
+	web4=$(container_address web dual-net) web6=$(container6_address web dual-net)
+	guest_of_both db --meta 'ip="10.0.9.201" hostname="db"'
+	booted db dual
+	eventually 30 has_global 10.0.9.201 fd00:9::c9
+	for who in host web; do
+		for address in 10.0.9.201 fd00:9::c9; do
+			pings "$who" "$address"
+			fetches "$who" "$address" db
+		done
+		knows "$who" db.dual.internal 10.0.9.201 fd00:9::c9
+	done
+	for who in host 10.0.9.201; do
+		for address in "$web4" "$web6"; do
+			pings "$who" "$address"
+			fetches "$who" "$address" "the tiny container"
+		done
+		eventually 5 knows "$who" web.dual.internal "$web4" "$web6"
+	done
+	for address in 10.0.9.1 fd00:9::1; do
+		pings web "$address"
+		pings 10.0.9.201 "$address"
+	done
+	knows 10.0.9.201 host.dual.internal 10.0.9.1 fd00:9::1
+	# A program of the host finds it by its resolver.
+	eventually 5 eval 'getent ahostsv6 db.dual.internal | has "^fd00:9::c9 "'
+	fetches web db db
+	fetches 10.0.9.201 web "the tiny container"
+	# The names go with the guest.
+	virsh -q destroy db
+	eventually 3 without_name host db.dual.internal fd00:9::c9
+}
+
+test_guests_reach_the_world_with_the_hosts_address() {
+	local who="http://[2001:db8:2::1]/cgi-bin/who"
+	dual
+	container web --network dual-net
+	guest_of_both db --meta 'ip="10.0.9.201"'
+	booted db dual
+	eventually 30 has_global 10.0.9.201 fd00:9::c9
+	same "$(guest 10.0.9.201 wget -qO- "$who")" 2001:db8:2::2
+	same "$(docker exec web wget -qO- "$who")" 2001:db8:2::2
+	hybrid-hook doctor --json | jq -e '.checks[] | select(.id == "ipv6").status == "ok"' >/dev/null
+}
+
+suite "$@"

@@ -4,14 +4,20 @@
 //! that would open the host for everybody's networks. For IPv4 that is enough, since the kernel asks
 //! the interface where a packet came in. For IPv6 it is not: before Linux 6.17 only
 //! `net.ipv6.conf.all.forwarding` counts, and we don't touch it; from 6.17 on there is
-//! `force_forwarding` for one interface, which we use. An uplink's IPv6 `forwarding` stays as it is:
-//! 1 would make the host ignore its own router's advertisements.
+//! `force_forwarding` for one interface, which we use. An uplink's IPv6 `forwarding` stays as it is.
+//!
+//! A host that learns its default route from router advertisements keeps it only with `accept_ra` = 2:
+//! with 1 an interface that forwards believes none, and each time that any interface's IPv6 `forwarding`
+//! is turned on, the kernel drops the default routes that were advertised (`rt6_purge_dflt_routers`). We
+//! turn on the bridge's, and Docker turns on everybody's for a network of its own with IPv6. So such an
+//! uplink gets 2 first.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::Change;
+use super::bridge::Uplinks;
 use crate::deadline::Deadline;
 pub use crate::model::setting::{Key, Name, Setting};
 use crate::model::{Fault, InterfaceName, Network, Result};
@@ -56,7 +62,7 @@ impl Name {
             Self::Ipv4Forwarding => ("ipv4", "forwarding"),
             Self::Ipv6Forwarding => ("ipv6", "forwarding"),
             Self::Ipv6ForceForwarding => ("ipv6", "force_forwarding"),
-            Self::AcceptRa => ("ipv6", "accept_ra"),
+            Self::AcceptRa | Self::AcceptRaForwarding => ("ipv6", "accept_ra"),
             Self::Autoconf => ("ipv6", "autoconf"),
         }
     }
@@ -66,6 +72,7 @@ impl Name {
         match self {
             Self::Ipv4Forwarding | Self::Ipv6Forwarding | Self::Ipv6ForceForwarding => "1",
             Self::AcceptRa | Self::Autoconf => "0",
+            Self::AcceptRaForwarding => "2",
         }
     }
 }
@@ -85,9 +92,10 @@ impl fmt::Display for Key {
     }
 }
 
-/// What a network needs. The bridge's own: no router advertisements are believed on it. With NAT:
-/// forwarding on it and on the uplinks, in the families that the network has.
-fn wanted(network: &Network, uplinks: &[InterfaceName]) -> Vec<Key> {
+/// What a network needs, in the order in which it is written. With IPv6: an uplink's advertised default
+/// route is kept. The bridge's own: no router advertisements are believed on it. With NAT: forwarding on
+/// it and on the uplinks, in the families that the network has.
+fn wanted(network: &Network, uplinks: &Uplinks) -> Vec<Key> {
     let bridge = &network.bridge;
     let mut keys = Vec::new();
     let mut want = |interface: &InterfaceName, name| {
@@ -97,6 +105,9 @@ fn wanted(network: &Network, uplinks: &[InterfaceName]) -> Vec<Key> {
             keys.push(key);
         }
     };
+    if network.ipv6.is_some() {
+        uplinks.advertised.iter().for_each(|u| want(u, Name::AcceptRaForwarding));
+    }
     if !network.adopt {
         want(bridge, Name::AcceptRa);
         want(bridge, Name::Autoconf);
@@ -104,7 +115,7 @@ fn wanted(network: &Network, uplinks: &[InterfaceName]) -> Vec<Key> {
     if network.nat {
         if network.ipv4.is_some() {
             want(bridge, Name::Ipv4Forwarding);
-            uplinks.iter().for_each(|u| want(u, Name::Ipv4Forwarding));
+            uplinks.all.iter().for_each(|u| want(u, Name::Ipv4Forwarding));
         }
         if network.ipv6.is_some() {
             // On a LAN's bridge the host may live by its router's advertisements.
@@ -112,10 +123,16 @@ fn wanted(network: &Network, uplinks: &[InterfaceName]) -> Vec<Key> {
                 want(bridge, Name::Ipv6Forwarding);
             }
             want(bridge, Name::Ipv6ForceForwarding);
-            uplinks.iter().for_each(|u| want(u, Name::Ipv6ForceForwarding));
+            uplinks.all.iter().for_each(|u| want(u, Name::Ipv6ForceForwarding));
         }
     }
     keys
+}
+
+/// Whether the kernel leaves an uplink's advertisements to a program (`accept_ra` = 0): systemd-networkd
+/// and NetworkManager read them themselves, and set routes that the kernel does not drop.
+fn unheard(root: &Path, key: &Key) -> bool {
+    key.name == Name::AcceptRaForwarding && get(root, key).is_ok_and(|now| now.as_deref() == Some("0"))
 }
 
 /// Writes what the network needs and is not so, for its bridge and `uplinks`; a setting that the
@@ -124,22 +141,20 @@ fn wanted(network: &Network, uplinks: &[InterfaceName]) -> Vec<Key> {
 /// # Errors
 /// `Missing` when the bridge isn't there; `Failed` when a setting can't be read or written, or the
 /// deadline passes.
-pub fn ensure(network: &Network, uplinks: &[InterfaceName], deadline: Deadline) -> Result<Applied> {
+pub fn ensure(network: &Network, uplinks: &Uplinks, deadline: Deadline) -> Result<Applied> {
     ensure_under(Path::new(ROOT), network, uplinks, deadline)
 }
 
-fn ensure_under(
-    root: &Path,
-    network: &Network,
-    uplinks: &[InterfaceName],
-    deadline: Deadline,
-) -> Result<Applied> {
+fn ensure_under(root: &Path, network: &Network, uplinks: &Uplinks, deadline: Deadline) -> Result<Applied> {
     // Every interface has an IPv4 folder, even where IPv6 is off.
     if !root.join("ipv4/conf").join(network.bridge.as_str()).is_dir() {
         return Err(Fault::missing(format!("there is no bridge {}", network.bridge)));
     }
     let mut before = Vec::new();
     for key in wanted(network, uplinks) {
+        if unheard(root, &key) {
+            continue;
+        }
         match set(root, &key, key.name.ours(), deadline) {
             Ok(Some(value)) => before.push(Setting { key, value }),
             Ok(None) => {}
@@ -154,6 +169,34 @@ fn ensure_under(
     }
     let change = if before.is_empty() { Change::None } else { Change::Made };
     Ok(Applied { change, before })
+}
+
+/// What is changed by others because of us: an uplink's IPv6 `forwarding`, by Docker, which turns it on
+/// for every interface. With [`Name::AcceptRaForwarding`] taken back the host would believe its router no
+/// more. To route between other interfaces the uplink's own isn't needed: the kernel looks at the global one.
+///
+/// # Errors
+/// `Failed` when one can't be read.
+pub fn beside(readings: &[Reading]) -> Result<Vec<Setting>> {
+    let mut all = Vec::new();
+    for reading in readings.iter().filter(|r| r.key.name == Name::AcceptRaForwarding) {
+        let key = Key { name: Name::Ipv6Forwarding, ..reading.key.clone() };
+        if let Some(value) = get(Path::new(ROOT), &key)?.filter(|now| now != key.name.ours()) {
+            all.push(Setting { key, value });
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a network with these `readings` needs a setting that another network found different.
+#[must_use]
+pub fn needs(readings: &[Reading], key: &Key) -> bool {
+    let beside = |r: &Reading| {
+        r.key.name == Name::AcceptRaForwarding
+            && key.name == Name::Ipv6Forwarding
+            && r.key.interface == key.interface
+    };
+    readings.iter().any(|r| r.key == *key || beside(r))
 }
 
 /// Puts earlier values back, where what stands is still what we wrote. Whether another network needs
@@ -190,10 +233,11 @@ fn restore_under(root: &Path, before: &[Setting], deadline: Deadline) -> Result<
 ///
 /// # Errors
 /// `Failed` when one can't be read.
-pub fn read(network: &Network, uplinks: &[InterfaceName]) -> Result<Vec<Reading>> {
+pub fn read(network: &Network, uplinks: &Uplinks) -> Result<Vec<Reading>> {
     let root = Path::new(ROOT);
     wanted(network, uplinks)
         .into_iter()
+        .filter(|key| !unheard(root, key))
         .map(|key| Ok(Reading { wanted: key.name.ours(), now: get(root, &key)?, key }))
         .collect()
 }
@@ -269,8 +313,13 @@ mod tests {
         Ok(NetworkFile::parse(&text).map_err(Fault::failed)?.network(&"hybrid".parse()?)?)
     }
 
+    fn uplinks(all: &[&str], advertised: &[&str]) -> Result<Uplinks> {
+        let names = |of: &[&str]| of.iter().map(|n| Ok(n.parse()?)).collect::<Result<Vec<_>>>();
+        Ok(Uplinks { all: names(all)?, advertised: names(advertised)? })
+    }
+
     fn keys(network: &Network) -> Result<String> {
-        let uplinks = ["eth0.5".parse()?, "hybr0".parse()?];
+        let uplinks = uplinks(&["eth0.5", "hybr0"], &["eth0.5"])?;
         let lines: Vec<_> =
             wanted(network, &uplinks).iter().map(|k| format!("{k} = {}", k.name.ours())).collect();
         Ok(lines.join("\n"))
@@ -299,6 +348,7 @@ mod tests {
     #[test]
     fn forwarding_is_for_the_bridge_and_the_uplinks_alone() -> Result<()> {
         insta::assert_snapshot!(keys(&network("[ipv6]\nsubnet = \"fd00:1::/64\"")?)?, @r"
+        net.ipv6.conf.eth0/5.accept_ra = 2
         net.ipv6.conf.hybr0.accept_ra = 0
         net.ipv6.conf.hybr0.autoconf = 0
         net.ipv4.conf.hybr0.forwarding = 1
@@ -322,7 +372,7 @@ mod tests {
             ("ipv4/conf/eth0/forwarding", "0"),
             ("ipv6/conf/hybr0/accept_ra", "1"),
         ])?;
-        let (network, uplinks) = (network("")?, ["eth0".parse()?, "gone0".parse()?]);
+        let (network, uplinks) = (network("")?, uplinks(&["eth0", "gone0"], &[])?);
         let applied = ensure_under(root.path(), &network, &uplinks, soon())?;
         assert_eq!(applied.change, Change::Made);
         let before: Vec<_> = applied.before.iter().map(|s| format!("{}={}", s.key, s.value)).collect();
@@ -339,9 +389,28 @@ mod tests {
     }
 
     #[test]
+    fn an_uplink_goes_on_believing_its_router_where_the_kernel_does() -> Result<()> {
+        let root = fake(&[
+            ("ipv4/conf/hybr0/forwarding", "1"),
+            ("ipv6/conf/eth0/accept_ra", "1"),
+            ("ipv6/conf/wlan0/accept_ra", "0"),
+        ])?;
+        let network = network("[ipv6]\nsubnet = \"fd00:1::/64\"")?;
+        let uplinks = uplinks(&["eth0", "wlan0"], &["eth0", "wlan0"])?;
+        let applied = ensure_under(root.path(), &network, &uplinks, soon())?;
+        let before: Vec<_> = applied.before.iter().map(|s| format!("{}={}", s.key, s.value)).collect();
+        assert_eq!(before, ["net.ipv6.conf.eth0.accept_ra=1"]);
+        assert_eq!(value(&root, "ipv6/conf/eth0/accept_ra"), "2");
+        assert_eq!(value(&root, "ipv6/conf/wlan0/accept_ra"), "0");
+        restore_under(root.path(), &applied.before, soon())?;
+        assert_eq!(value(&root, "ipv6/conf/eth0/accept_ra"), "1");
+        Ok(())
+    }
+
+    #[test]
     fn a_missing_bridge_is_missing_and_nothing_is_written() -> Result<()> {
         let root = fake(&[("ipv4/conf/eth0/forwarding", "0")])?;
-        let fault = ensure_under(root.path(), &network("")?, &["eth0".parse()?], soon()).err();
+        let fault = ensure_under(root.path(), &network("")?, &uplinks(&["eth0"], &[])?, soon()).err();
         assert_eq!(fault.map(|f| f.kind()), Some(crate::model::Kind::Missing));
         assert_eq!(value(&root, "ipv4/conf/eth0/forwarding"), "0");
         Ok(())

@@ -17,6 +17,9 @@ pub enum Name {
     Ipv6ForceForwarding,
     /// `ipv6/conf/IF/accept_ra`: whether router advertisements are believed.
     AcceptRa,
+    /// The same setting of an uplink that learned its default route from one: also believed where the
+    /// interface forwards.
+    AcceptRaForwarding,
     /// `ipv6/conf/IF/autoconf`: whether addresses are made from advertised prefixes.
     Autoconf,
 }

@@ -201,16 +201,22 @@ fn libvirt(deadline: Deadline) -> Result<Libvirt> {
 
 /// Forwarding for the bridge and the uplinks; the kernel's former settings are remembered.
 fn forwarding(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
-    let uplinks = bridge::uplinks(deadline)?;
+    let mut uplinks = bridge::uplinks(deadline)?;
     // Remembered before they are changed: a crash between the two must not lose the former values.
     let mut status = status::load(&context.places, &network.name)?;
-    for reading in sysctl::read(network, &uplinks)? {
-        let theirs = reading.key.interface != network.bridge || network.adopt;
-        let known = status.settings.iter().any(|s| s.key == reading.key);
-        if let Some(value) = reading.now.filter(|now| theirs && !known && *now != reading.wanted) {
-            status.settings.push(Setting { key: reading.key, value });
+    // After a boot a router may not have advertised itself yet, and would not be heard later.
+    let heard = status.settings.iter().filter(|s| s.key.name == sysctl::Name::AcceptRaForwarding);
+    uplinks.advertised.extend(heard.map(|s| s.key.interface.clone()));
+    let readings = sysctl::read(network, &uplinks)?;
+    let mut before = Vec::new();
+    for reading in readings.iter().filter(|r| r.key.interface != network.bridge || network.adopt) {
+        if let Some(value) = reading.now.clone().filter(|now| *now != reading.wanted) {
+            before.push(Setting { key: reading.key.clone(), value });
         }
     }
+    before.extend(sysctl::beside(&readings)?);
+    before.retain(|new| !status.settings.iter().any(|s| s.key == new.key));
+    status.settings.extend(before);
     status::store(&context.places, &network.name, &status)?;
     Ok(sysctl::ensure(network, &uplinks, deadline)?.change)
 }
@@ -223,7 +229,7 @@ fn restore_forwarding(context: &Context, network: &Network, deadline: Deadline) 
     for other in up_networks(context)?.0.iter().filter(|n| n.name != network.name) {
         let needs = sysctl::read(other, &bridge::uplinks(deadline)?)?;
         let (passed_on, rest) =
-            settings.into_iter().partition::<Vec<_>, _>(|s| needs.iter().any(|reading| reading.key == s.key));
+            settings.into_iter().partition::<Vec<_>, _>(|s| sysctl::needs(&needs, &s.key));
         settings = rest;
         if !passed_on.is_empty() {
             let mut theirs = status::load(&context.places, &other.name)?;

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::Write;
 
+use hybrid_hook::host::bridge::Uplinks;
 use hybrid_hook::host::{Change, bridge, sysctl};
 use hybrid_hook::model::Kind;
 
@@ -23,8 +24,9 @@ fn globals() -> Result<Vec<String>, Box<dyn Error>> {
 fn forwarding_of_the_bridge_and_the_uplink_is_enough() -> Outcome {
     alone("sysctl::forwarding_of_the_bridge_and_the_uplink_is_enough", || {
         let network = network(BOTH)?;
-        assert_eq!(sysctl::ensure(&network, &[], soon()).err().map(|f| f.kind()), Some(Kind::Missing));
-        assert_eq!(bridge::uplinks(soon())?, []);
+        let none = Uplinks::default();
+        assert_eq!(sysctl::ensure(&network, &none, soon()).err().map(|f| f.kind()), Some(Kind::Missing));
+        assert_eq!(bridge::uplinks(soon())?, none);
         bridge::ensure(&network, soon())?;
         let (guest, world) = (Guest::new()?, Guest::new()?);
         guest.wire("v0", "52:54:00:00:00:01")?;
@@ -57,7 +59,7 @@ fn forwarding_of_the_bridge_and_the_uplink_is_enough() -> Outcome {
             run(words)?;
         }
         let uplinks = bridge::uplinks(soon())?;
-        assert_eq!(uplinks, [name("up0")?]);
+        assert_eq!(uplinks, Uplinks { all: vec![name("up0")?], advertised: Vec::new() });
         let taken: Vec<_> = bridge::taken(&network.bridge, soon())?.into_iter().map(|t| t.who).collect();
         for who in [
             "up0, which has the address 192.0.2.1/24",

@@ -25,7 +25,7 @@ pub use ensure::{ensure, remove, take_over};
 pub use events::{LinkEvent, watch_events};
 pub use port::{PortBrief, enslave, pin, port, put_back};
 pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, on_no_bridge, read};
-pub use route::{Route, routes, taken, uplinks};
+pub use route::{Route, Uplinks, routes, taken, uplinks};
 pub use veth::{HostVeth, host_veth_of, host_veths_of, inside_macs};
 
 pub(super) use netlink::talk;

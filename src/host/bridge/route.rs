@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteType,
+};
 
 use super::netlink::{Netlink, fault, talk};
 use crate::deadline::Deadline;
@@ -20,6 +22,17 @@ pub struct Route {
     /// By which device; `None` for one that refuses (blackhole, unreachable, prohibit). A route of
     /// several ways comes once for each.
     pub device: Option<String>,
+    /// Whether a router advertised it (RFC 4861).
+    pub advertised: bool,
+}
+
+/// The devices by which packets leave the host, each once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Uplinks {
+    /// Those of the default routes of either family.
+    pub all: Vec<InterfaceName>,
+    /// Those among them whose default route a router advertised.
+    pub advertised: Vec<InterfaceName>,
 }
 
 /// The main table's routes of both families, local and multicast ones left out. Any user may.
@@ -30,12 +43,11 @@ pub fn routes(deadline: Deadline) -> Result<Vec<Route>> {
     talk(deadline, async |netlink| routes_of(&netlink).await)
 }
 
-/// The devices of the default routes of either family, each once. Empty on a host that has none.
-/// Any user may.
+/// The devices of the default routes of either family. Empty on a host that has none. Any user may.
 ///
 /// # Errors
 /// As [`routes`].
-pub fn uplinks(deadline: Deadline) -> Result<Vec<InterfaceName>> {
+pub fn uplinks(deadline: Deadline) -> Result<Uplinks> {
     Ok(uplinks_among(&routes(deadline)?))
 }
 
@@ -73,12 +85,13 @@ async fn routes_of(netlink: &Netlink) -> Result<Vec<Route>> {
             .map_err(|e| fault("cannot list the routes", e))?;
         for message in &messages {
             let Some((destination, ways)) = route(message) else { continue };
+            let advertised = message.header.protocol == RouteProtocol::Ra;
             if ways.is_empty() {
-                routes.push(Route { destination, device: None });
+                routes.push(Route { destination, device: None, advertised });
             }
             // A device that went between the two questions has taken its routes along.
             let known = ways.into_iter().filter_map(name);
-            routes.extend(known.map(|device| Route { destination, device: Some(device) }));
+            routes.extend(known.map(|device| Route { destination, device: Some(device), advertised }));
         }
     }
     Ok(routes)
@@ -117,12 +130,15 @@ fn route(message: &RouteMessage) -> Option<(IpNet, Vec<u32>)> {
     Some((net, if refuses { Vec::new() } else { ways }))
 }
 
-fn uplinks_among(routes: &[Route]) -> Vec<InterfaceName> {
-    let mut uplinks: Vec<InterfaceName> = Vec::new();
+fn uplinks_among(routes: &[Route]) -> Uplinks {
+    let mut uplinks = Uplinks::default();
     for route in routes.iter().filter(|r| is_default(&r.destination)) {
-        let Some(Ok(name)) = route.device.as_deref().map(str::parse) else { continue };
-        if !uplinks.contains(&name) {
-            uplinks.push(name);
+        let Some(Ok(name)) = route.device.as_deref().map(str::parse::<InterfaceName>) else { continue };
+        if route.advertised && !uplinks.advertised.contains(&name) {
+            uplinks.advertised.push(name.clone());
+        }
+        if !uplinks.all.contains(&name) {
+            uplinks.all.push(name);
         }
     }
     uplinks
@@ -183,11 +199,19 @@ mod tests {
         let by = |destination: &str, device: &str| Route {
             destination: net(destination),
             device: Some(device.to_owned()),
+            advertised: device == "wan",
         };
-        let routes =
-            [by("0.0.0.0/0", "eth0"), by("10.0.0.0/8", "tun0"), by("::/0", "eth0"), by("::/0", "wan")];
-        let names: Vec<_> = uplinks_among(&routes).iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["eth0", "wan"]);
+        let routes = [
+            by("0.0.0.0/0", "eth0"),
+            by("10.0.0.0/8", "tun0"),
+            by("::/0", "eth0"),
+            by("::/0", "wan"),
+            by("2001:db8::/64", "wan"),
+        ];
+        let names = |all: &[InterfaceName]| all.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let uplinks = uplinks_among(&routes);
+        assert_eq!(names(&uplinks.all), ["eth0", "wan"]);
+        assert_eq!(names(&uplinks.advertised), ["wan"]);
     }
 
     #[test]
@@ -195,6 +219,7 @@ mod tests {
         let by = |destination: &str, device: Option<&str>| Route {
             destination: net(destination),
             device: device.map(str::to_owned),
+            advertised: false,
         };
         let routes = [
             by("0.0.0.0/0", Some("eth0")),

@@ -348,8 +348,7 @@ fn ipv6(facts: &Facts, beyond: &Beyond) -> Check {
             Status::Warn,
             format!(
                 "guests of network {} have IPv6 among themselves only: before Linux 6.17 the host forwards it \
-                 for all interfaces or for none (a host that lives by its router's advertisements also needs \
-                 accept_ra = 2 on its uplink)",
+                 for all interfaces or for none",
                 of.network.name
             ),
             ["sysctl -w net.ipv6.conf.all.forwarding=1".to_owned()],

@@ -67,7 +67,7 @@ pub(super) fn finish(asked: Asked, facts: &Facts) -> Beyond {
     let mtu = |name: InterfaceName| Some((name.clone(), bridge::port(&name, deadline).ok()??.mtu));
     Beyond {
         taken: networks.iter().map(|n| (n.name.clone(), bridge::taken(&n.bridge, deadline))).collect(),
-        uplinks: bridge::uplinks(deadline).unwrap_or_default().into_iter().filter_map(mtu).collect(),
+        uplinks: bridge::uplinks(deadline).unwrap_or_default().all.into_iter().filter_map(mtu).collect(),
         bridge_netfilter: sysctl::bridge_netfilter(),
         ipv6_forwards: networks
             .iter()

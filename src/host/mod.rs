@@ -1,12 +1,12 @@
 //! One file for each thing outside: render, read back, decide nothing.
 
-pub mod arp;
 pub mod bridge;
 pub mod dns;
 pub mod docker;
 pub mod firewall;
 pub mod libvirt;
 pub mod listeners;
+pub mod probe;
 pub mod process;
 pub mod resolver;
 pub mod sysctl;

@@ -78,10 +78,12 @@ pub enum Refusal {
     #[error("{} is held by {} ({})", .0.address, .0.holder(), .1)]
     Taken(Box<Lease>, LeaseState),
     /// Something that is not in the registry answers at the address.
-    #[error("{address} is in use by {mac}, which the registry doesn't know")]
+    #[error("{} is in use by {mac}, which the registry doesn't know", with_companion(*address, *at))]
     InUse {
-        /// The address.
+        /// The address of the lease.
         address: IpAddr,
+        /// Where the answer came from: the same, or the IPv6 address that goes with it.
+        at: IpAddr,
         /// Who answered.
         mac: MacAddress,
     },
@@ -109,6 +111,10 @@ pub enum Refusal {
         /// The network.
         network: NetworkName,
     },
+}
+
+fn with_companion(address: IpAddr, at: IpAddr) -> String {
+    if at == address { at.to_string() } else { format!("{at}, which goes with {address},") }
 }
 
 /// Decides a claim. Times are seconds since 1970.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
-use crate::host::arp;
+use crate::host::probe;
 use crate::model::claim::{self, ClaimRequest, Claimed, LeaseView, Refusal};
 use crate::model::{
     Fault, InterfaceName, Lease, LeaseState, MacAddress, Network, NetworkName, Origin, Owner, OwnerId, Result,
@@ -14,7 +14,7 @@ use crate::registry::{Registry, Transaction, status};
 
 use super::Context;
 
-/// How long an ARP probe may take (RFC 5227 would wait seconds; a VM's start can't).
+/// How long a probe may take (RFC 5227 and RFC 4862 would wait seconds; a VM's start can't).
 const PROBE: Duration = Duration::from_millis(150);
 
 /// What a claim brought.
@@ -58,8 +58,8 @@ pub fn claim(
         let Claimed { lease, unchanged, .. } = claimed;
         if first {
             let address = lease.address;
-            if let Some(mac) = answer(context, &network, address, &request)? {
-                return Err(refused(name, &Refusal::InUse { address, mac }));
+            if let Some(in_use) = answer(context, &network, address, &request)? {
+                return Err(refused(name, &in_use));
             }
             request.probe = false;
             continue;
@@ -73,10 +73,8 @@ pub fn claim(
                 let lease = confirm(&registry, lease, deadline)?;
                 return Ok(Granted { network, lease, changed: true });
             }
-            Ok(Some(mac)) if deadline.passed() => {
-                let address = lease.address;
-                let fault = refused(name, &Refusal::InUse { address, mac });
-                return Err(abandon(&registry, &lease, fault, deadline));
+            Ok(Some(in_use)) if deadline.passed() => {
+                return Err(abandon(&registry, &lease, refused(name, &in_use), deadline));
             }
             Ok(Some(_)) => {
                 request.avoid.push(lease.address);
@@ -144,21 +142,28 @@ pub fn refused(network: &NetworkName, refusal: &Refusal) -> Fault {
     .hint(hint)
 }
 
-/// Who answers at an address, other than the claimant. A network that is down has nobody to ask.
+/// Why an address can't be the claimant's: somebody else answers at it, or at the IPv6 address that goes with
+/// it. Both are asked at once. A network that is down has nobody to ask.
 pub(super) fn answer(
     context: &Context,
     network: &Network,
     address: IpAddr,
     request: &ClaimRequest,
-) -> Result<Option<MacAddress>> {
+) -> Result<Option<Refusal>> {
     if !can_answer(context, network)? {
         return Ok(None);
     }
-    match address {
-        IpAddr::V4(address) => arp::probe(&network.bridge, address, request.mac, PROBE),
-        // Duplicate detection of IPv6 is the guest's own (RFC 4862, section 5.4).
-        IpAddr::V6(_) => Ok(None),
-    }
+    let ask = |at: IpAddr| -> Result<Option<Refusal>> {
+        let heard = probe::probe(&network.bridge, at, request.mac, PROBE)?;
+        Ok(heard.map(|mac| Refusal::InUse { address, at, mac }))
+    };
+    let Some(companion) = network.companion(address) else { return ask(address) };
+    std::thread::scope(|scope| {
+        let beside = scope.spawn(|| ask(companion.into()));
+        let first = ask(address)?;
+        let beside = beside.join().unwrap_or_else(|_| Err(Fault::failed("a probe ended early")))?;
+        Ok(first.or(beside))
+    })
 }
 
 fn can_answer(context: &Context, network: &Network) -> Result<bool> {

@@ -57,10 +57,10 @@ impl Spec {
         let told = api >= ApiVersion::GATEWAY_PRIORITY;
         if network.ipv4.is_none() && !told {
             return Err(Fault::missing(format!(
-                "network {} has IPv6 alone, which Docker has had since version 28 only",
+                "network {} has IPv6 alone, and Docker has such networks from version 28 on",
                 network.name
             ))
-            .hint("add [ipv4] to the network, or install Docker 28 or newer"));
+            .hint("give it an IPv4 subnet as well (--subnet, or [ipv4] in its file), or install Docker 28 or newer"));
         }
         if let Some(v6) = network.ipv6.as_ref().filter(|f| f.address != Some(f.gateway)) {
             // inhibit_ipv4 has no IPv6 twin: Docker puts the gateway on the bridge (20.10), and since 26.1 takes

@@ -25,13 +25,6 @@ has_global() { # ADDRESS WANTED
 	same "$(global_of "$1" | paste -sd ' ')" "$2/128" "IPv6 of the guest at $1"
 }
 
-in_brackets() { # ADDRESS
-	case $1 in
-	*:*) echo "[$1]" ;;
-	*) echo "$1" ;;
-	esac
-}
-
 # What somebody fetches; WHO is host, a container or the address of a guest.
 fetches() { # WHO ADDRESS|NAME WANTED
 	local got url
@@ -91,7 +84,7 @@ test_a_guest_has_its_own_address_by_dhcpv6_and_the_route_from_us() {
 	booted db dual
 	same "$(lease db .address6 dual)" fd00:9::c9
 	eventually 30 has_global 10.0.9.201 fd00:9::c9
-	serves '[fd00:9::c9]' db
+	serves fd00:9::c9 db
 	# By the bridge, whose link-local address is what a router advertises itself with.
 	router=$(guest 10.0.9.201 ip -6 route | awk '$1 == "default" { print $3 }')
 	ip -6 -o address show dev hyb-dual scope link | has -F " $router/64 "
@@ -199,6 +192,70 @@ test_an_uplink_keeps_the_route_that_a_router_advertised() {
 	same "$(setting eth0.accept_ra) $(setting eth0.forwarding)" "1 0"
 	always 34 has_advertised_route
 	not grep "^Deleted default" "$T/monitor"
+}
+
+# --- Addresses that somebody unknown has -------------------------------------------
+
+# A host that no registry knows, with this IPv6 address, and its MAC in $MAC.
+stranger6() { # NAME ADDRESS
+	stranger "$1" hyb-dual "$2/64"
+	# It answers once its own duplicate detection is done.
+	eventually 5 answers_itself "$1" "$2"
+	MAC=$(ip -n "t-$1" -br link show dev eth0 | awk '{ print $3 }')
+}
+
+answers_itself() { # NAME ADDRESS
+	! ip -n "t-$1" -6 -o address show dev eth0 to "$2" | has tentative >/dev/null
+}
+
+test_an_ipv6_address_that_answers_is_given_to_nobody() {
+	dual
+	# The companion of the pool's first.
+	stranger6 first fd00:9::80
+	vm_paused auto --bridge hyb-dual --meta-network dual
+	same "$(address auto dual)" 10.0.9.129
+	stranger6 asked fd00:9::c9
+	define fixed --bridge hyb-dual --meta-network dual --meta 'ip="10.0.9.201"'
+	start_refused fixed fd00:9::c9 10.0.9.201 "$MAC"
+	# Free again: it is given.
+	ip netns delete t-asked
+	eventually 10 virsh -q start --paused fixed
+	same "$(address fixed dual)" 10.0.9.201
+	# Both families are asked at once.
+	timed hybrid-hook claim --network dual --owner 11111111-1111-1111-1111-111111111111 \
+		--mac 52:54:00:00:00:11 --ip 10.0.9.210
+	echo "a claim with both probes took $MS ms"
+	[ "$MS" -lt 600 ]
+}
+
+# --- IPv6 alone ----------------------------------------------------------------------
+
+test_a_network_of_ipv6_alone() {
+	local web
+	if [ "$(docker version -f '{{.Server.Version}}' | cut -d . -f 1)" -lt 28 ]; then
+		refused 4 'IPv6 alone' 'Docker' 28 -- hybrid-hook network create six --subnet fd00:6::/64
+		not ip link show hyb-six
+		same "$(hybrid-hook network list --json | jq -r '.[].name')" hybrid
+		return
+	fi
+	hybrid-hook network create six --subnet fd00:6::/64
+	container web --network six-net
+	web=$(container6_address web six-net)
+	vm db --bridge hyb-six --meta-network six --dhcp6 --meta 'hostname="db"'
+	booted db six
+	same "$ADDRESS" fd00:6::8000
+	for who in host web; do
+		pings "$who" "$ADDRESS"
+		fetches "$who" "$ADDRESS" db
+	done
+	for who in host "$ADDRESS"; do
+		pings "$who" "$web"
+		fetches "$who" "$web" "the tiny container"
+	done
+	fetches "$ADDRESS" web "the tiny container"
+	fetches web db db
+	same "$(guest "$ADDRESS" wget -qO- "http://[2001:db8:2::1]/cgi-bin/who")" 2001:db8:2::2
+	hybrid-hook apply | has 'everything is as it should be'
 }
 
 suite "$@"

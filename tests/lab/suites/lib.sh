@@ -327,9 +327,17 @@ no_address_twice() { # NETWORK
 
 # --- Traffic ----------------------------------------------------------------
 
+# An address as a URL takes it.
+in_brackets() { # ADDRESS
+	case $1 in
+	*:*) echo "[$1]" ;;
+	*) echo "$1" ;;
+	esac
+}
+
 # The guest that serves its name at ADDRESS is NAME.
 serves() { # ADDRESS NAME
-	same "$(curl -s -m 2 "http://$1/")" "$2" "$1 serves"
+	same "$(curl -s -g -m 2 "http://$(in_brackets "$1")/")" "$2" "$1 serves"
 }
 
 # NAME is up, at the address that the registry says. Its address is in $ADDRESS.

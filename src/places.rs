@@ -59,6 +59,12 @@ impl Places {
         self.state.join("networks").join(network.as_str())
     }
 
+    /// The folder with the names of Docker networks that were followed and are gone.
+    #[must_use]
+    pub fn waiting(&self) -> PathBuf {
+        self.state.join("waiting")
+    }
+
     /// The cache of a network's leases. A reboot, or anybody, may remove it.
     #[must_use]
     pub fn index(&self, network: &NetworkName) -> PathBuf {

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use clap::Args;
 
 use crate::host::libvirt::DomainRef;
-use crate::model::{BlockSize, DnsLabel, MacAddress, NetworkName, NicRequest, Result, Selector};
+use crate::model::{
+    BlockSize, DnsLabel, DockerName, Kind, MacAddress, NetworkName, NicRequest, Result, Selector,
+};
 use crate::ops;
 
 use super::{Surroundings, output};
@@ -43,6 +45,7 @@ impl Wishes {
     pub(super) fn request(&self) -> NicRequest {
         NicRequest {
             network: self.network.clone(),
+            docker: None,
             mac: self.mac,
             ip: self.ip,
             hostname: self.hostname.clone(),
@@ -60,13 +63,30 @@ pub(super) struct Attach {
     domain: String,
     #[command(flatten)]
     wishes: Wishes,
+    /// A Docker network that exists, such as a Compose project's, instead of a network of ours
+    #[arg(long, conflicts_with = "network")]
+    docker_network: Option<DockerName>,
 }
 
 impl Attach {
     pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
         let domain = DomainRef::from_words(&self.domain);
-        let attached =
-            ops::attach::attach(&around.context()?, &domain, &self.wishes.request(), around.deadline())?;
+        let (context, deadline) = (around.context()?, around.deadline());
+        let mut request = self.wishes.request();
+        let mut made = None;
+        if let Some(docker) = &self.docker_network {
+            let followed = ops::follow::follow(&context, docker, None, deadline)?;
+            request.network = followed.network.name;
+            made = (!followed.existed).then(|| request.network.clone());
+        }
+        let attached = ops::attach::attach(&context, &domain, &request, deadline).map_err(|fault| {
+            // What came for this domain alone goes with it.
+            let undone = made.map(|name| ops::follow::remove_if_unused(&context, &name, around.deadline()));
+            match undone {
+                Some(Err(other)) => fault.and(other),
+                _ => fault,
+            }
+        })?;
         let network = &attached.nic.network;
         let name = output::printable(&attached.domain);
         output::line(&match (&attached.lease, attached.unchanged) {
@@ -87,15 +107,39 @@ pub(super) struct Detach {
     /// Network
     #[arg(long, default_value = NetworkName::DEFAULT)]
     network: NetworkName,
+    /// The Docker network that it was put on, there or gone
+    #[arg(long, conflicts_with = "network")]
+    docker_network: Option<DockerName>,
 }
 
 impl Detach {
     pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
         let domain = DomainRef::from_words(&self.domain);
-        let detached = ops::attach::detach(&around.context()?, &domain, &self.network, around.deadline())?;
+        let (context, deadline) = (around.context()?, around.deadline());
+        let network = match &self.docker_network {
+            Some(docker) => ops::follow::name_of(&context, docker)?,
+            None => self.network.clone(),
+        };
+        let detached = match ops::attach::detach(&context, &domain, &network, deadline) {
+            // Docker's network went, and ours with it: what the domain has of it goes all the same.
+            Err(fault) if fault.kind() == Kind::Missing && self.docker_network.is_some() => {
+                ops::attach::detach_gone(&domain, &network, deadline)?
+            }
+            done => {
+                let done = done?;
+                if !ops::follow::remove_if_unused(&context, &network, deadline)?
+                    && let Some(docker) = &self.docker_network
+                {
+                    output::warning(&format!(
+                        "other NICs are on Docker network {docker}: network {network} stays"
+                    ));
+                }
+                done
+            }
+        };
         output::line(&match detached {
-            Some(name) => format!("domain {} is off network {}", output::printable(&name), self.network),
-            None => format!("domain {domain} was not on network {}; nothing was changed", self.network),
+            Some(name) => format!("domain {} is off network {network}", output::printable(&name)),
+            None => format!("domain {domain} was not on network {network}; nothing was changed"),
         })
     }
 }

@@ -5,6 +5,7 @@ mod attach;
 mod claim;
 mod completions;
 mod doctor;
+mod follow;
 mod gc;
 mod inspect;
 mod install;

@@ -16,12 +16,15 @@ use crate::ops;
 use crate::ops::surroundings::{Outcome, Report};
 use crate::registry::{Registry, networks, snapshot, status};
 
+use super::follow::Follow;
 use super::{Surroundings, output};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Network {
     /// Create a network and bring it up
     Create(Box<Create>),
+    /// Put a network of ours on a Docker network that exists, so that VMs can join it
+    Follow(Follow),
     /// Delete a network and its leases
     Delete(Delete),
     /// List networks
@@ -38,6 +41,7 @@ impl Network {
     pub(super) fn run(&self, around: &Surroundings) -> Result<()> {
         match self {
             Self::Create(c) => c.run(around),
+            Self::Follow(c) => c.run(around),
             Self::Delete(c) => c.run(around),
             Self::List(c) => c.run(around),
             Self::Show(c) => c.run(around),
@@ -115,6 +119,7 @@ impl Create {
             format: network_file::FORMAT,
             bridge: self.bridge.clone(),
             docker_network: self.docker_network.clone(),
+            docker_id: None,
             libvirt_network: self.libvirt_network.clone(),
             zone: self.zone.clone(),
             nat: self.no_nat.then_some(false),
@@ -221,6 +226,7 @@ fn spelled_out(file: NetworkFile, network: &Model) -> NetworkFile {
         format: file.format,
         bridge: Some(network.bridge.clone()),
         docker_network: Some(network.docker_network.clone()),
+        docker_id: network.follows.clone(),
         libvirt_network: Some(network.libvirt_network.clone()),
         zone: Some(network.zone.clone()),
         nat: Some(network.nat),
@@ -368,7 +374,18 @@ impl Show {
         let mut lines = vec![
             ("network", network.name.to_string()),
             ("state", if snapshot.up { "up" } else { "down" }.to_owned()),
-            ("bridge", format!("{}{}", network.bridge, if network.adopt { " (adopted)" } else { "" })),
+            (
+                "bridge",
+                format!(
+                    "{}{}",
+                    network.bridge,
+                    match (&network.follows, network.adopt) {
+                        (Some(_), _) => " (Docker's)",
+                        (None, true) => " (adopted)",
+                        (None, false) => "",
+                    }
+                ),
+            ),
         ];
         for family in network.families() {
             lines.push(("subnet", family.subnet.to_string()));
@@ -395,7 +412,7 @@ impl Show {
 }
 
 /// A network with its leases: from the registry, or for an ordinary user from what was published.
-fn snapshot_of(context: &ops::Context, network: &Model) -> Result<snapshot::Snapshot> {
+pub(super) fn snapshot_of(context: &ops::Context, network: &Model) -> Result<snapshot::Snapshot> {
     let fresh = || -> Result<snapshot::Snapshot> {
         let up = status::load(&context.places, &network.name)?.up;
         let leases = Registry::of(&context.places, &network.name).read()?;

@@ -14,13 +14,15 @@ const PREFIX: &str = "hybrid:";
 /// A domain's XML with a NIC on `network` and our metadata for it; every other byte stays.
 ///
 /// A NIC that is on the network already is used (with `wish.mac` the one that has it), else one is
-/// made: of type bridge, model virtio, with `wish.mac` or the MAC of [`MacAddress::of_nic`]. What
+/// made: of type bridge (network, where ours follows one of Docker's), model virtio, with `wish.mac` or the MAC of [`MacAddress::of_nic`]. What
 /// `wish` leaves out stays as earlier metadata has it. Doing it twice is doing it once.
 ///
 /// # Errors
 /// XML that can't be read; metadata that is wrong already; a `wish.mac` whose NIC is elsewhere; no
 /// `wish.mac` where the domain has several entries for the network.
 pub fn add(xml: &[u8], network: &Network, wish: &NicRequest) -> Result<Vec<u8>> {
+    let docker = network.follows.as_ref().map(|_| network.docker_network.clone());
+    let wish = &NicRequest { docker, ..wish.clone() };
     let bom = bom_length(xml);
     let document = parse(xml)?;
     let domain = Domain::of(&document, bom)?;
@@ -190,7 +192,25 @@ pub fn interface_xml(network: &Network, mac: MacAddress) -> String {
     interface(network, mac, "", "")
 }
 
+/// As [`interface_xml`], on a libvirt network that may be gone.
+#[must_use]
+pub fn interface_on(libvirt_network: &str, mac: MacAddress) -> String {
+    of_libvirt(libvirt_network, mac, "", "")
+}
+
+fn of_libvirt(name: &str, mac: MacAddress, lead: &str, inner: &str) -> String {
+    format!(
+        "<interface type='network'>{inner}<mac address='{mac}'/>{inner}<source network='{}'/>\
+         {inner}<model type='virtio'/>{lead}</interface>",
+        escape(name)
+    )
+}
+
 fn interface(network: &Network, mac: MacAddress, lead: &str, inner: &str) -> String {
+    if network.follows.is_some() {
+        // Docker's bridge has another name each time it is made; libvirt's network keeps its own.
+        return of_libvirt(network.libvirt_network.as_str(), mac, lead, inner);
+    }
     format!(
         "<interface type='bridge'>{inner}<mac address='{mac}'/>{inner}<source bridge='{}'/>\
          {inner}<model type='virtio'/>{lead}</interface>",
@@ -228,12 +248,13 @@ fn insert_nic(
 }
 
 /// The attributes of an entry, in the order in which we write them.
-fn attributes_of(request: &NicRequest) -> [(&'static str, Option<String>); 7] {
+fn attributes_of(request: &NicRequest) -> [(&'static str, Option<String>); 8] {
     let list = |labels: &[DnsLabel]| {
         let words: Vec<&str> = labels.iter().map(DnsLabel::as_str).collect();
         Some(words.join(" ")).filter(|l| !l.is_empty())
     };
     [
+        ("docker", request.docker.as_ref().map(ToString::to_string)),
         ("mac", request.mac.map(|m| m.to_string())),
         ("ip", request.ip.map(|i| i.to_string())),
         ("hostname", request.hostname.as_ref().map(ToString::to_string)),
@@ -271,6 +292,7 @@ fn edit_entry(
     let keep = |new: &[DnsLabel], old: &[DnsLabel]| if new.is_empty() { old.to_vec() } else { new.to_vec() };
     let mut new = NicRequest {
         network: old.network.clone(),
+        docker: wish.docker.clone(),
         mac: old.mac,
         ip: wish.ip.or(old.ip),
         hostname: wish.hostname.clone().or_else(|| old.hostname.clone()),

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use super::document::{Document, Element, Space};
 use super::parse::{XmlFault, parse};
 use super::splice::{Was, escape};
-use crate::model::{BlockSize, DnsLabel, Invalid, MacAddress, NetworkName, NicRequest, Selector};
+use crate::model::{BlockSize, DnsLabel, DockerName, Invalid, MacAddress, NetworkName, NicRequest, Selector};
 
 /// The element that libvirt keeps for us.
 pub(super) const NETWORKS: &str = "networks";
@@ -29,7 +29,8 @@ pub(super) const MADE_NIC: &str = "nic";
 pub(super) const BEFORE: &str = "before";
 
 /// What a person may write on a `<hybrid:network>`.
-const KNOWN: [&str; 8] = ["name", "mac", "ip", "hostname", "aliases", "groups", "containers", "block"];
+const KNOWN: [&str; 9] =
+    ["name", "docker", "mac", "ip", "hostname", "aliases", "groups", "containers", "block"];
 
 /// How many entries are read: few enough to compare each with each.
 const ENTRY_LIMIT: usize = 1024;
@@ -183,6 +184,7 @@ pub fn metadata_xml(xml: &[u8]) -> Result<Option<String>, XmlFault> {
 
 fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Invalid> {
     let mut name: Option<NetworkName> = None;
+    let mut docker: Option<DockerName> = None;
     let mut mac: Option<MacAddress> = None;
     let mut ip: Option<IpAddr> = None;
     let mut hostname: Option<DnsLabel> = None;
@@ -194,6 +196,7 @@ fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Inv
         let value = attribute.value.trim();
         match attribute.name {
             "name" => name = Some(value.parse()?),
+            "docker" => docker = Some(value.parse()?),
             "mac" => mac = Some(value.parse()?),
             "ip" => {
                 ip =
@@ -218,7 +221,7 @@ fn request(document: &Document<'_>, element: &Element) -> Result<NicRequest, Inv
     let Some(network) = name else {
         return Err(Invalid::new("metadata element", NETWORK, "has no attribute name"));
     };
-    Ok(NicRequest { network, mac, ip, hostname, aliases, groups, containers, block })
+    Ok(NicRequest { network, docker, mac, ip, hostname, aliases, groups, containers, block })
 }
 
 /// A list with spaces or commas between; what is there twice counts once.

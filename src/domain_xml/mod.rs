@@ -16,7 +16,7 @@ mod remove;
 mod restore;
 mod splice;
 
-pub use add::{add, interface_xml};
+pub use add::{add, interface_on, interface_xml};
 pub use document::NAMESPACE;
 pub use domain::{Domain, Nic, Source, Teaming};
 pub use glance::Glance;

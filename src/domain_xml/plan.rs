@@ -2,8 +2,8 @@
 
 use super::domain::{Domain, Nic, Teaming, cut};
 use crate::model::{
-    ClaimRequest, DnsLabel, Fault, InterfaceName, Invalid, Kind, MacAddress, Network, NetworkName,
-    NicRequest, Owner,
+    ClaimRequest, DnsLabel, DockerName, Fault, InterfaceName, Invalid, Kind, MacAddress, Network,
+    NetworkName, NicRequest, Owner,
 };
 
 /// What a NIC is to get.
@@ -53,12 +53,14 @@ pub enum PlanFault {
         invalid: Invalid,
     },
     /// The metadata names a network that isn't there.
-    #[error("domain {domain:?} asks for network {network}, which does not exist")]
+    #[error("domain {domain:?} asks for {}", unknown(.network, .docker.as_ref()))]
     UnknownNetwork {
         /// The domain.
         domain: String,
         /// The network.
         network: NetworkName,
+        /// The Docker network that it followed.
+        docker: Option<DockerName>,
     },
     /// The metadata asks, but there is no NIC to give it to.
     #[error("domain {domain:?} asks for network {network} but {lack}")]
@@ -115,6 +117,15 @@ impl From<PlanFault> for Fault {
             PlanFault::Metadata { domain, .. } => {
                 (Kind::Refused, format!("virsh edit {} shows it", argument(domain)))
             }
+            PlanFault::UnknownNetwork { domain, docker: Some(docker), .. } => (
+                Kind::Missing,
+                format!(
+                    "make it (docker compose up) and, where the service does not see it at once, run: \
+                     hybrid-hook network follow {docker}; or take the domain off it: hybrid-hook detach {} \
+                     --docker-network {docker}",
+                    argument(domain)
+                ),
+            ),
             PlanFault::UnknownNetwork { network, .. } => (
                 Kind::Missing,
                 format!("hybrid-hook network list shows what there is; hybrid-hook network create {network}"),
@@ -135,6 +146,14 @@ impl From<PlanFault> for Fault {
             }
         };
         Self::new(kind, fault.to_string()).hint(hint)
+    }
+}
+
+/// A network that isn't there, by the name that a person knows it by.
+fn unknown(network: &NetworkName, docker: Option<&DockerName>) -> String {
+    match docker {
+        Some(docker) => format!("Docker network {docker}, which is gone or was made anew since"),
+        None => format!("network {network}, which does not exist"),
     }
 }
 
@@ -163,7 +182,8 @@ pub fn plan(domain: &Domain, networks: &[Network]) -> Result<Vec<NicPlan>, PlanF
             .as_ref()
             .map_err(|invalid| PlanFault::Metadata { domain: name(), invalid: invalid.clone() })?;
         let Some(network) = networks.iter().find(|n| n.name == request.network) else {
-            return Err(PlanFault::UnknownNetwork { domain: name(), network: request.network.clone() });
+            let (network, docker) = (request.network.clone(), request.docker.clone());
+            return Err(PlanFault::UnknownNetwork { domain: name(), network, docker });
         };
         let nic = meant(domain, network, request).map_err(|lack| PlanFault::NoNic {
             domain: name(),

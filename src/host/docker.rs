@@ -6,6 +6,7 @@
 mod containers;
 mod endpoint;
 mod events;
+mod follow;
 mod heal;
 mod inside;
 mod namespace;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::lease::Handover;
 use super::network::Unfit;
+use super::pool::{address_at, ordinal};
 use super::{
     AddressRange, BootId, DnsLabel, Ipam, Lease, LeaseState, MacAddress, Network, NetworkName, Origin, Owner,
     Selector,
@@ -241,7 +242,10 @@ fn choose<V: LeaseView>(
         return Ok(Err(Refusal::NoPool { network: network.name.clone() }));
     };
     let allowed = |a: IpAddr| fit(a).is_ok() && !request.avoid.contains(&a);
-    if let Some(address) = view.lowest_free(pool, &allowed)? {
+    // Docker gives out this very pool, from its lower end.
+    let shared = network.follows.is_some() && family.is_some_and(|f| f.container_pool.is_none());
+    let free = if shared { highest_free(view, pool, &allowed)? } else { view.lowest_free(pool, &allowed)? };
+    if let Some(address) = free {
         return Ok(Ok((address, false, None)));
     }
     // A full pool: what nobody uses, the longest idle first. Fixed and reserved ones are a person's word.
@@ -255,6 +259,21 @@ fn choose<V: LeaseView>(
         Some(lease) => Ok((lease.address, false, Some(lease))),
         None => Err(Refusal::PoolFull { pool: *pool, size: pool.size(), network: network.name.clone() }),
     })
+}
+
+/// The highest address of `pool` that has no entry and passes `allowed`.
+fn highest_free<V: LeaseView>(
+    view: &mut V,
+    pool: &AddressRange,
+    allowed: &dyn Fn(IpAddr) -> bool,
+) -> Result<Option<IpAddr>, V::Error> {
+    for number in (ordinal(pool.first())..=ordinal(pool.last())).rev() {
+        let Some(address) = address_at(number, pool.first()) else { break };
+        if allowed(address) && view.at(address)?.is_none() {
+            return Ok(Some(address));
+        }
+    }
+    Ok(None)
 }
 
 /// Whether an idle lease can become the claimant's. A container never gets a VM's: not with its MAC, and

@@ -85,6 +85,7 @@ macro_rules! checked_string {
         }
     };
 }
+pub(super) use checked_string;
 
 /// A network's name: 1 to 32 of `a-z`, `0-9` and `-`, with a letter or digit at both ends.
 ///

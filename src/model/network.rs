@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Invalid;
 use super::pool::{address_at, ordinal};
-use super::{AddressRange, DnsLabel, DockerName, InterfaceName, MacAddress, NetworkName, Uuid, ZoneName};
+use super::{
+    AddressRange, DnsLabel, DockerId, DockerName, InterfaceName, MacAddress, NetworkName, Uuid, ZoneName,
+};
 
 /// One family's addressing on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +77,8 @@ pub struct Network {
     pub mtu: u32,
     /// Whether the bridge existed before us and is never deleted by us.
     pub adopt: bool,
+    /// The Docker network that it follows: somebody else's, on whose bridge it is and with which it goes.
+    pub follows: Option<DockerId>,
     /// Who gives containers their addresses.
     pub ipam: Ipam,
     /// Whether our resolver is written into a plain resolv.conf(5) of the host.

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Invalid;
 use super::pool::{address_at, ordinal};
-use super::{AddressRange, DockerName, Family, InterfaceName, Ipam, Network, NetworkName, ZoneName};
+use super::{
+    AddressRange, DockerId, DockerName, Family, InterfaceName, Ipam, Network, NetworkName, ZoneName,
+};
 
 /// The version of the format that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -24,6 +26,9 @@ pub struct NetworkFile {
     /// The Docker network's name; by default `NAME-net`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_network: Option<DockerName>,
+    /// The id of a Docker network that somebody else made, which this network follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_id: Option<DockerId>,
     /// The libvirt network's name; by default `NAME-net`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub libvirt_network: Option<DockerName>,
@@ -118,6 +123,7 @@ impl NetworkFile {
             nat: self.nat.unwrap_or(!self.adopt),
             mtu: self.mtu.unwrap_or(1500),
             adopt: self.adopt,
+            follows: self.docker_id.clone(),
             ipam: self.ipam.unwrap_or_default(),
             host_dns: self.host_dns,
             stop_rebind: self.stop_rebind,
@@ -126,6 +132,10 @@ impl NetworkFile {
         };
         if network.key_family().is_none() {
             return Err(Invalid::new("network", name.as_str(), "has neither [ipv4] nor [ipv6]"));
+        }
+        // Docker makes and removes that bridge, and does NAT for it.
+        if let Some(id) = network.follows.as_ref().filter(|_| !network.adopt || network.nat) {
+            return Err(Invalid::new("docker_id", id.as_str(), "needs adopt = true and nat = false"));
         }
         // RFC 791: 576 is what every host takes; RFC 8200: 1280 for IPv6. The kernel's bridge stops at 65535.
         let least = if network.ipv6.is_some() { 1280 } else { 576 };

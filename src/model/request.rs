@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
-use super::{BlockSize, DnsLabel, MacAddress, NetworkName, Selector};
+use super::{BlockSize, DnsLabel, DockerName, MacAddress, NetworkName, Selector};
 
 /// One `<hybrid:network>` element, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NicRequest {
     /// The network.
     pub network: NetworkName,
+    /// The Docker network that this one follows, so that a message can name it when it is gone.
+    pub docker: Option<DockerName>,
     /// Which NIC is meant; none: the first one on the network.
     pub mac: Option<MacAddress>,
     /// A fixed address; none: dynamic.
@@ -31,6 +33,7 @@ impl NicRequest {
     pub fn on(network: NetworkName) -> Self {
         Self {
             network,
+            docker: None,
             mac: None,
             ip: None,
             hostname: None,

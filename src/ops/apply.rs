@@ -5,7 +5,7 @@ use crate::model::{Fault, LeaseState, Network, NetworkName, Origin, Result};
 use crate::registry::{Registry, networks, status};
 
 use super::surroundings::{self, Extent, Report};
-use super::{Context, network};
+use super::{Context, follow, network};
 
 /// Applies one network or all. A network that can't be applied does not keep the others from it.
 pub fn apply(
@@ -39,6 +39,11 @@ pub fn apply(
 fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline) -> Result<Option<Report>> {
     let guard = network::operation(context, name, deadline)?;
     let network = networks::load(&context.places, name)?;
+    if extent == Extent::Whole
+        && let Some(report) = follow::retire(context, &network, deadline)?
+    {
+        return Ok(Some(report));
+    }
     let mut status = status::load(&context.places, name)?;
     if !status.up {
         return Ok(None);

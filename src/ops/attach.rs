@@ -3,7 +3,9 @@
 use crate::deadline::Deadline;
 use crate::domain_xml::{self, Domain, NicPlan};
 use crate::host::libvirt::{Affects, DomainRef, DomainText, Libvirt};
-use crate::model::{Fault, Lease, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result};
+use crate::model::{
+    Fault, Lease, MacAddress, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result,
+};
 use crate::registry::networks;
 
 use super::release::Which;
@@ -34,6 +36,13 @@ pub fn attach(
     let running_network = super::is_up(context, &network.name)?;
     if let Some(ip) = request.ip {
         network.may_lease_to_vm(ip).map_err(|unfit| claim::refused(&network.name, &unfit.into()))?;
+    }
+    if network.follows.is_some() && request.containers.is_some() {
+        return Err(Fault::refused(format!(
+            "network {} is on Docker network {}, and who is on that is its project's to say",
+            network.name, network.docker_network
+        ))
+        .hint("leave --containers out, and name that network in the project's compose file"));
     }
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
@@ -176,6 +185,45 @@ pub fn detach(
         }
     }
     super::wake::wake(&context.places);
+    Ok(changed.then_some(text.domain.name))
+}
+
+/// As [`detach`], for a network that is gone: it followed one of Docker's. Its leases are gone with it.
+///
+/// # Errors
+/// Missing: there is no such domain. Else libvirt's refusals.
+pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -> Result<Option<String>> {
+    let libvirt = Libvirt::find()?;
+    let text = libvirt.domain_to_edit(domain, deadline)?;
+    let id = DomainRef::Uuid(text.domain.uuid.clone());
+    let mut changed = false;
+    if let Some(inactive) = &text.inactive {
+        let new = domain_xml::remove(inactive.as_bytes(), name, None)?;
+        if new != inactive.as_bytes() {
+            libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
+            changed = true;
+        }
+    }
+    if let Some(live) = &text.live {
+        let new = domain_xml::remove(live.as_bytes(), name, None)?;
+        if new != live.as_bytes() {
+            let only_live = Affects { live: true, config: false };
+            libvirt.set_metadata(&id, domain_xml::metadata_xml(&new)?.as_deref(), only_live, deadline)?;
+            let macs = |xml: &[u8]| -> Vec<MacAddress> {
+                Domain::read(xml).map(|d| d.nics.iter().filter_map(|n| n.mac).collect()).unwrap_or_default()
+            };
+            let left = macs(&new);
+            for mac in macs(live.as_bytes()).into_iter().filter(|mac| !left.contains(mac)) {
+                libvirt.detach(
+                    &id,
+                    &domain_xml::interface_on(&format!("{name}-net"), mac),
+                    only_live,
+                    deadline,
+                )?;
+            }
+            changed = true;
+        }
+    }
     Ok(changed.then_some(text.domain.name))
 }
 

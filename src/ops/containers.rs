@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::deadline::Deadline;
 use crate::host::bridge;
 use crate::host::docker::{Container, Docker, Listing, Want};
-use crate::model::attach::{self, AttachStep, ContainerRequest, ContainerView};
+use crate::model::attach::{self, AttachPlan, AttachStep, ContainerRequest, ContainerView};
 use crate::model::census::{self, Resident};
 use crate::model::{
     ClaimRequest, DnsLabel, Fault, InterfaceName, Ipam, Kind, Lease, MacAddress, Network, Origin, Owner,
@@ -35,7 +35,12 @@ pub(super) fn attach(
     let listing = docker.containers_on(network, deadline)?;
     let views: Vec<ContainerView> = listing.containers.iter().map(Container::view).collect();
     let leases = Registry::of(&context.places, &network.name).read()?;
-    let plan = attach::plan_attachments(network, &leases, &views, &context.boot);
+    let plan = if network.follows.is_some() {
+        // Who is on somebody else's network is not ours to say: a project could not be taken down.
+        AttachPlan::default()
+    } else {
+        attach::plan_attachments(network, &leases, &views, &context.boot)
+    };
     let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
     let moved = !plan.steps.is_empty();
     for step in plan.steps {
@@ -104,6 +109,9 @@ fn record(context: &Context, network: &Network, listing: &Listing, deadline: Dea
 
 fn resident(network: &Network, container: &Container) -> Option<Resident> {
     let on = container.networks.get(network.docker_network.as_str())?;
+    if network.follows.as_ref().is_some_and(|id| id.as_str() != on.network_id) {
+        return None;
+    }
     let key = if network.ipv4.is_some() { on.ipv4 } else { on.ipv6 };
     let address6 = match on.ipv6 {
         Some(IpAddr::V6(address)) if network.ipv4.is_some() => Some(address),

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod containers;
 pub mod delegation;
 pub mod doctor;
+pub mod follow;
 pub mod gc;
 pub mod inspect;
 pub mod install;

@@ -6,7 +6,9 @@ use crate::host::libvirt::Libvirt;
 use crate::host::{bridge, dns, firewall};
 use crate::model::network_file::NetworkFile;
 use crate::model::overlap::{self, Taken};
-use crate::model::{DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, OwnerId, Result};
+use crate::model::{
+    DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, Origin, OwnerId, Result,
+};
 use crate::registry::lock::Lock;
 use crate::registry::{Registry, networks, snapshot, status};
 
@@ -162,13 +164,28 @@ pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Dead
             take_down(context, network, deadline)?;
         }
     }
-    // The file first: without it no hook can claim, and what is left is nobody's.
+    forget(context, name, deadline)?;
+    drop(guard);
+    Ok(())
+}
+
+/// What is left of a network that is down. The file first: without it no hook can claim, and the rest is
+/// nobody's.
+fn forget(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<()> {
     networks::delete(&context.places, name)?;
     Registry::of(&context.places, name).remove_all(deadline)?;
     snapshot::withdraw(&context.places, name)?;
-    dns::forget(name, &context.places)?;
-    drop(guard);
-    Ok(())
+    dns::forget(name, &context.places)
+}
+
+/// Takes a network down and deletes it, whoever is on it. The operation lock must be held.
+pub(super) fn remove(context: &Context, network: &Network, deadline: Deadline) -> Result<Report> {
+    let mut status = status::load(&context.places, &network.name)?;
+    status.up = false;
+    status::store(&context.places, &network.name, &status)?;
+    let report = surroundings::lower(context, network, deadline);
+    forget(context, &network.name, deadline)?;
+    Ok(report)
 }
 
 /// The operation lock must be held. That the network is to be down is written first: killed in
@@ -192,11 +209,17 @@ pub(super) fn publish(context: &Context, network: &Network, up: bool) -> Result<
 pub(super) fn refuse_guests(context: &Context, network: &Network, deadline: Deadline) -> Result<()> {
     let mut leases = Registry::of(&context.places, &network.name).read()?;
     leases.retain(|l| l.state_now(&context.boot) == LeaseState::Active);
+    if network.follows.is_some() {
+        // Its containers are on Docker's own bridge, and stay there.
+        leases.retain(|l| l.origin() != Some(Origin::Container));
+    }
     let mut guests: Vec<String> = leases.iter().map(|l| format!("{} ({})", l.holder(), l.address)).collect();
     // Docker absent or hung: then its containers show as ports of the bridge.
     let containers = Docker::connect(deadline.at_most(super::ASK))
         .and_then(|docker| docker.read_network(&network.docker_network, deadline.at_most(super::ASK)));
-    if let Ok(Some(docker)) = containers {
+    if let Ok(Some(docker)) = containers
+        && network.follows.is_none()
+    {
         let listed = |id: &OwnerId| leases.iter().any(|l| l.is_owned_by(id));
         let others = docker.endpoints.iter().filter(|e| !e.container.as_ref().is_some_and(listed));
         guests.extend(others.map(|e| format!("container {:?}", e.container_name)));

@@ -119,6 +119,13 @@ pub(super) fn raise(
     deadline: Deadline,
 ) -> Report {
     let mut report = Report::of(&network.name);
+    if network.follows.is_some()
+        && let Ok(None) = bridge::read(&network.bridge, deadline)
+    {
+        // Docker makes its bridge when it starts. One whose network is gone is taken away by `follow`.
+        report.later(format!("bridge {}", network.bridge), not_there(network));
+        return report;
+    }
     let steps: [(String, &dyn Fn() -> Result<Change>); 4] = [
         (format!("bridge {}", network.bridge), &|| bridge::ensure(network, deadline)),
         ("forwarding".to_owned(), &|| forwarding(context, network, deadline)),
@@ -140,8 +147,10 @@ pub(super) fn raise(
         // One question tells whether it hangs; nothing after it waits for it again.
         let docker = match Docker::connect(deadline.at_most(super::ASK)) {
             Ok(docker) => {
-                let ready = plugin::check_there(network);
-                report.add(what, ready.and_then(|()| docker.ensure_network(network, deadline)));
+                if network.follows.is_none() {
+                    let ready = plugin::check_there(network);
+                    report.add(what, ready.and_then(|()| docker.ensure_network(network, deadline)));
+                }
                 Some(docker)
             }
             Err(fault) => {
@@ -177,9 +186,11 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
         Err(fault) => report.later(what, fault),
     }
     let what = format!("Docker network {}", network.docker_network);
-    match Docker::connect(deadline.at_most(super::ASK)) {
-        Ok(docker) => report.add(what, docker.remove_network(network, true, deadline)),
-        Err(fault) => report.later(what, fault),
+    if network.follows.is_none() {
+        match Docker::connect(deadline.at_most(super::ASK)) {
+            Ok(docker) => report.add(what, docker.remove_network(network, true, deadline)),
+            Err(fault) => report.later(what, fault),
+        }
     }
     // Nobody is to ask who is about to go.
     report.add(HOST_NAMES, forget_host_names(context, network, deadline));
@@ -188,6 +199,14 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
     report.add("forwarding", restore_forwarding(context, network, deadline));
     report.add(format!("bridge {}", network.bridge), bridge::remove(network, deadline));
     report
+}
+
+fn not_there(network: &Network) -> Fault {
+    Fault::missing(format!(
+        "the bridge {} of Docker network {} is not there",
+        network.bridge, network.docker_network
+    ))
+    .hint("systemctl start docker")
 }
 
 /// libvirt, if its daemon answers.
@@ -310,7 +329,8 @@ fn put_ports_back(
     let leases = Registry::of(&context.places, &network.name).read()?;
     let mut ports: Vec<_> =
         leases.into_iter().filter(|l| l.boot.as_ref() == Some(&context.boot)).filter_map(|l| l.tap).collect();
-    if let Some(docker) = docker {
+    // The ports of a Docker network that we follow are Docker's.
+    if let Some(docker) = docker.filter(|_| network.follows.is_none()) {
         ports.extend(containers::host_ports(network, docker, deadline)?);
     }
     let back = bridge::put_back(&network.bridge, &ports, deadline)?;

@@ -12,6 +12,7 @@ pub mod networks;
 pub mod snapshot;
 pub mod status;
 pub mod transaction;
+pub mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

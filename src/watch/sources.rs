@@ -90,9 +90,10 @@ fn docker_events(news: Sender<News>, stop: &Arc<AtomicBool>) -> Result<()> {
     thread("docker-news", move || {
         for event in events {
             let heard = match event {
-                DockerEvent::Gap | DockerEvent::Network { change: NetworkChange::Destroyed, .. } => {
-                    News::Everything
-                }
+                DockerEvent::Gap
+                | DockerEvent::Network {
+                    change: NetworkChange::Created | NetworkChange::Destroyed, ..
+                } => News::Everything,
                 DockerEvent::Network { .. } | DockerEvent::Container { .. } => News::Containers,
             };
             if news.send(heard).is_err() {

@@ -1,7 +1,8 @@
 //! `add` and `remove`: what is written, that it can be undone to the byte, that twice is once.
 
 use hybrid_hook::domain_xml::{Domain, add, match_nics, plan, remove};
-use hybrid_hook::model::{Network, NicRequest};
+use hybrid_hook::model::network_file::NetworkFile;
+use hybrid_hook::model::{Fault, Network, NicRequest};
 
 use crate::{Outcome, corpus, file, hybrid, networks};
 
@@ -239,5 +240,34 @@ fn a_clone_with_new_macs_keeps_its_nic_and_never_gets_the_old_mac() -> Outcome {
     assert!(!mended.contains(&old.to_string()));
     assert_eq!(plan(&Domain::read(mended.as_bytes())?, std::slice::from_ref(&network))?.len(), 1);
     assert_eq!(add(mended.as_bytes(), &network, &plain(&network))?, mended.as_bytes());
+    Ok(())
+}
+
+#[test]
+fn a_network_that_follows_docker_s_is_named_and_not_its_bridge() -> Outcome {
+    let file = format!(
+        "format = 1\nbridge = \"br-abababababab\"\ndocker_network = \"shop_default\"\ndocker_id = \"{}\"\n\
+         adopt = true\n[ipv4]\nsubnet = \"172.20.0.0/16\"\n",
+        "ab".repeat(32)
+    );
+    let network = NetworkFile::parse(&file)?.network(&"shop-default".parse()?)?;
+    let before =
+        b"<domain><name>db</name><uuid>c7a5fdbd-edaf-9455-926a-d65c16db1809</uuid><devices/></domain>";
+    let after = add(before, &network, &plain(&network))?;
+    let text = String::from_utf8(after.clone())?;
+    assert!(text.contains("name=\"shop-default\" docker=\"shop_default\""), "{text}");
+    assert!(text.contains("<interface type='network'>"), "{text}");
+    assert!(text.contains("<source network='shop-default-net'/>"), "{text}");
+    assert_eq!(add(&after, &network, &plain(&network))?, after);
+    assert_eq!(remove(&after, &network.name, None)?, before);
+    // Docker's network is gone, and ours with it: the message names what the person knows.
+    let fault = plan(&Domain::read(&after)?, &[]).err().ok_or("planned")?;
+    assert!(fault.to_string().contains("Docker network shop_default, which is gone"), "{fault}");
+    let hint = Fault::from(fault).hint_text().unwrap_or_default().to_owned();
+    assert!(hint.contains("docker compose up"), "{hint}");
+    assert!(hint.contains("hybrid-hook detach db --docker-network shop_default"), "{hint}");
+    // Of the same name, made anew, on another bridge: the domain is right as it is.
+    let anew = Network { bridge: "br-cdcdcdcdcdcd".parse()?, ..network };
+    assert_eq!(plan(&Domain::read(&after)?, &[anew])?.len(), 1);
     Ok(())
 }

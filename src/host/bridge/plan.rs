@@ -103,6 +103,13 @@ pub(super) fn wanted(network: &Network) -> Vec<IpNet> {
 pub(super) fn plan(network: &Network, seen: &Seen) -> Result<Vec<Step>> {
     let bridge = &network.bridge;
     let Some(device) = &seen.device else {
+        if network.follows.is_some() {
+            let docker = &network.docker_network;
+            return Err(Fault::missing(format!(
+                "the bridge {bridge} of Docker network {docker} is not there"
+            ))
+            .hint("systemctl restart docker makes it again"));
+        }
         if network.adopt {
             return Err(Fault::missing(format!(
                 "the bridge {bridge} that network {} adopts is not there",
@@ -138,6 +145,10 @@ fn printable(text: &str) -> String {
 /// Somebody else's bridge: only what the network's file asks for by name is added, and only what we
 /// added ourselves goes.
 fn adopted(network: &Network, device: &Device, seen: &Seen) -> Vec<Step> {
+    if network.follows.is_some() {
+        // All of it is Docker's.
+        return Vec::new();
+    }
     let wanted = wanted(network);
     let mut steps = Vec::new();
     for address in seen.addresses.iter().filter(|a| a.ours && !wanted.contains(&a.net)) {

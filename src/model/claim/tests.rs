@@ -198,3 +198,30 @@ fn a_container_has_its_own_address_again_under_another_mac_and_a_vm_does_not() -
     }
     Ok(())
 }
+
+fn following(range: &str) -> Result<Network> {
+    let text = format!(
+        "format = 1\nadopt = true\ndocker_id = \"{}\"\n[ipv4]\nsubnet = \"10.0.1.0/24\"\naddress = \"10.0.1.1\"\n\
+         {range}",
+        "ab".repeat(32)
+    );
+    Ok(NetworkFile::parse(&text).map_err(Fault::failed)?.network(&"hybrid".parse()?)?)
+}
+
+#[test]
+fn where_docker_gives_out_the_whole_subnet_a_vm_has_the_highest_free_address() -> Result<()> {
+    let shared = following("vm_pool = \"10.0.1.1-10.0.1.254\"\n")?;
+    let boot = BootId(BOOT.to_owned());
+    let mut memory = Memory(Vec::new());
+    for (n, wanted) in [(1, "10.0.1.254"), (2, "10.0.1.253"), (3, "10.0.1.252")] {
+        let claimed = decide(&shared, &mut memory, &request(Origin::Domain, n, None)?, &boot, 100)?;
+        let lease = claimed.map_err(|r| Fault::failed(r.to_string()))?.lease;
+        assert_eq!(lease.address.to_string(), wanted);
+        memory.0.push(lease);
+    }
+    let apart = following("vm_pool = \"10.0.1.128-10.0.1.254\"\ncontainer_pool = \"10.0.1.0/25\"\n")?;
+    let claimed = decide(&apart, &mut memory, &request(Origin::Domain, 9, None)?, &boot, 100)?;
+    let lease = claimed.map_err(|r| Fault::failed(r.to_string()))?.lease;
+    assert_eq!(lease.address.to_string(), "10.0.1.128");
+    Ok(())
+}

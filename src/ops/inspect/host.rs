@@ -21,6 +21,7 @@ pub(super) fn record(facts: &Facts) -> HostRecord {
         let mend = fault.hint_text().unwrap_or("edit that file, then: hybrid-hook apply");
         found.differs(Part::Files, "a network's file", fault.to_string(), "readable", mend);
     }
+    stranded(facts, &mut found);
     // Without a network that is up nothing is expected of the host.
     if facts.networks.iter().any(|n| n.up) {
         service(facts, &mut found);
@@ -49,6 +50,24 @@ pub(super) fn record(facts: &Facts) -> HostRecord {
         },
         differences: found.differences,
         unseen: found.unseen,
+    }
+}
+
+/// Domains whose Docker network went, and ours with it.
+fn stranded(facts: &Facts, found: &mut Findings) {
+    for one in facts.libvirt.iter().flat_map(|l| &l.stranded) {
+        let (docker, domain) = (&one.docker_network, one.domain.escape_debug());
+        let is = if one.running { "without a network" } else { "waiting for it; the domain can't start" };
+        found.differs(
+            Part::Guests,
+            format!("NIC of vm \"{domain}\" on Docker network {docker}"),
+            is,
+            "on a Docker network that is there and followed",
+            format!(
+                "docker compose up, and start the VM anew; or take it off: hybrid-hook detach {domain} \
+                 --docker-network {docker}"
+            ),
+        );
     }
 }
 

@@ -20,6 +20,7 @@ use crate::host::sysctl::{self, Reading};
 use crate::model::{
     Fault, InterfaceName, Lease, LeaseRecord, LeaseState, MacAddress, Network, NetworkName, Result,
 };
+use crate::ops::follow::{self, Stranded};
 use crate::ops::install::state::HookStanding;
 use crate::ops::install::{self, Installation};
 use crate::ops::{Context, names, surroundings};
@@ -98,11 +99,14 @@ pub(in crate::ops) struct DockerView {
 pub(in crate::ops) struct LibvirtFacts {
     pub(in crate::ops) daemon: VersionNumber,
     pub(in crate::ops) networks: Result<Vec<LibvirtNetwork>>,
+    /// Domains that ask for a Docker network which nobody follows any more.
+    pub(in crate::ops) stranded: Vec<Stranded>,
 }
 
 /// Looks at one network, or at all.
 pub(in crate::ops) fn look(context: &Context, only: Option<&NetworkName>) -> Result<Facts> {
     let root = places::is_root();
+    let only_all = only.is_none();
     let (chosen, unreadable) = match only {
         Some(name) => (vec![networks::load(&context.places, name)?], Vec::new()),
         None => networks::load_all(&context.places)?,
@@ -111,7 +115,11 @@ pub(in crate::ops) fn look(context: &Context, only: Option<&NetworkName>) -> Res
         let networks = chosen.clone();
         move |deadline| docker_facts(&networks, deadline)
     });
-    let libvirt = ask("libvirt", ASK, libvirt_facts);
+    let libvirt = ask("libvirt", ASK, {
+        let known = networks::names(&context.places)?;
+        // Of one network alone nothing is asked about the others.
+        move |deadline| libvirt_facts(only_all.then_some(known.as_slice()), deadline)
+    });
     let installation = ask("systemd", ASK, |deadline| install::state(Path::new("/"), deadline));
     let nat = nat(context, root);
     let names: Vec<_> = chosen.iter().map(|network| names_of(context, network, root)).collect();
@@ -286,6 +294,11 @@ fn docker_facts(networks: &[Network], deadline: Deadline) -> Result<DockerFacts>
     let docker = Docker::connect(deadline)?;
     let view = |network: &Network| -> Result<DockerView> {
         let there = docker.read_network(&network.docker_network, deadline)?;
+        if let Some(id) = &network.follows {
+            // Of somebody else's network only one thing can be wrong: that it is another.
+            let there = there.filter(|t| t.id == id.as_str());
+            return Ok(DockerView { there, differences: Ok(Vec::new()) });
+        }
         let differences = there.as_ref().map_or(Ok(Vec::new()), |t| docker.differences(network, t));
         Ok(DockerView { there, differences })
     };
@@ -296,12 +309,14 @@ fn docker_facts(networks: &[Network], deadline: Deadline) -> Result<DockerFacts>
     })
 }
 
-fn libvirt_facts(deadline: Deadline) -> Result<LibvirtFacts> {
+fn libvirt_facts(networks: Option<&[NetworkName]>, deadline: Deadline) -> Result<LibvirtFacts> {
     let libvirt = Libvirt::find()?;
     let version = libvirt.version(deadline)?;
     let Some(daemon) = version.daemon else {
         let why = version.unreachable.unwrap_or_else(|| "libvirt's daemon does not answer".to_owned());
         return Err(Fault::missing(why).hint("systemctl start libvirtd, or virtqemud and virtnetworkd"));
     };
-    Ok(LibvirtFacts { daemon, networks: libvirt.networks(deadline) })
+    // An ordinary user may not be let in; then nothing is known of domains.
+    let stranded = networks.map(|known| follow::stranded(known, deadline).unwrap_or_default());
+    Ok(LibvirtFacts { daemon, networks: libvirt.networks(deadline), stranded: stranded.unwrap_or_default() })
 }

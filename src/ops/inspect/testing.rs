@@ -152,7 +152,11 @@ pub(in crate::ops) fn facts() -> Result<Facts> {
         unreadable: Vec::new(),
         nat: Ok(TableState::Current),
         docker: Ok(docker),
-        libvirt: Ok(LibvirtFacts { daemon: version, networks: Ok(vec![libvirt_network]) }),
+        libvirt: Ok(LibvirtFacts {
+            daemon: version,
+            networks: Ok(vec![libvirt_network]),
+            stranded: Vec::new(),
+        }),
         installation: Ok(installation()),
         service: Some(1234),
         hooks: ["qemu", "network"]

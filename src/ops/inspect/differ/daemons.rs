@@ -7,7 +7,7 @@ use crate::host::bridge::BridgeState;
 use crate::host::dns;
 use crate::host::docker::DockerNetwork;
 use crate::host::libvirt::LibvirtNetwork;
-use crate::model::{Fault, Kind, MacAddress, Network};
+use crate::model::{Fault, Kind, LeaseState, MacAddress, Network, Origin};
 use crate::ops::inspect::host;
 use crate::ops::inspect::look::{Facts, NetworkFacts};
 use crate::ops::inspect::record::Part;
@@ -134,6 +134,7 @@ pub(super) fn compare_docker(
     let Some(there) = &view.there else {
         return found.differs(Part::Docker, what, "not there", "there", APPLY);
     };
+    address_clashes(of, there, found);
     match &view.differences {
         Ok(differences) if differences.is_empty() => {}
         Ok(differences) => {
@@ -162,6 +163,35 @@ pub(super) fn compare_docker(
     }
     if let (Some(bridge), Some(inside)) = (bridge, &of.inside) {
         lost_containers(of, there, bridge, inside, found);
+    }
+}
+
+/// Containers that Docker gave an address which a VM has, too.
+fn address_clashes(of: &NetworkFacts, there: &DockerNetwork, found: &mut Findings) {
+    let leases = of.leases.as_deref().unwrap_or_default();
+    for endpoint in there.endpoints.iter().filter(|e| e.container.is_some()) {
+        let addresses = [endpoint.ipv4, endpoint.ipv6];
+        let other = leases.iter().find(|l| {
+            addresses.contains(&Some(l.address))
+                && l.state == LeaseState::Active
+                && l.origin.is_some_and(|o| o != Origin::Container)
+        });
+        let Some(lease) = other else { continue };
+        let (address, container) = (lease.address, &endpoint.container_name);
+        let vm = lease.owner_name.as_deref().unwrap_or("?");
+        found.differs(
+            Part::Guests,
+            format!("address {address}"),
+            format!("both vm {vm:?}'s and container {container:?}'s, to which Docker gave it"),
+            "one guest's",
+            if lease.fixed {
+                "name another --ip for the VM (hybrid-hook attach) or for the container, and start it anew".to_owned()
+            } else {
+                // While it is off, the address becomes the container's alone.
+                "stop the VM and start it again, and it gets another; or start the container anew with another --ip"
+                    .to_owned()
+            },
+        );
     }
 }
 

@@ -15,7 +15,18 @@ module VagrantPlugins
       # A block is a subnet of its own, so that one route or rule can name it.
       BLOCKS = [2, 4, 8, 16, 32, 64].freeze
 
+      DOCKER_LENGTH = 128
+
       class << self
+        # @return [String, nil] why +text+ is no Docker network's name
+        def docker_network(text)
+          string(text) || if text.length > DOCKER_LENGTH
+                            Hybrid.t('checks.long', longest: DOCKER_LENGTH)
+                          elsif !text.match?(/\A[a-zA-Z0-9][a-zA-Z0-9_.-]*\z/)
+                            Hybrid.t('checks.docker_network')
+                          end
+        end
+
         # @return [String, nil] why +text+ is no network name
         def network(text)
           string(text) || word(text, NETWORK_LENGTH)

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require_relative 'docker_wish'
 require_relative 'wish'
 
 module VagrantPlugins
@@ -25,7 +26,16 @@ module VagrantPlugins
       # It takes anything and complains in {#validate}: an exception here would be shown with a
       # backtrace, and alone.
       def network(*arguments, **options)
-        @calls << [arguments, options]
+        @calls << [:network, arguments, options]
+      end
+
+      # Puts the machine on a Docker network that exists, such as a Compose project's.
+      #
+      #     config.hybrid.docker_network "shop_default", ip: "172.30.0.200", hostname: "db"
+      #
+      # It takes the options of {#network} without +containers+.
+      def docker_network(*arguments, **options)
+        @calls << [:docker_network, arguments, options]
       end
 
       # @return [Array<Wish>] the networks, each once, in the order in which they were first named
@@ -46,17 +56,20 @@ module VagrantPlugins
       def finalize!
         @wrong = []
         networks = {}
-        @calls.each do |arguments, options|
+        @calls.each do |kind, arguments, options|
           name, *rest = arguments
           # A hash in braces comes as an argument.
           options = rest.shift.merge(options) if rest.first.is_a?(Hash)
-          @wrong << Hybrid.t('config.nameless') if arguments.empty?
-          @wrong << Hybrid.t('config.arguments', rest: Checks.show(rest.first)) unless rest.empty?
+          @wrong << Hybrid.t("config.#{kind}_nameless") if arguments.empty?
+          @wrong << Hybrid.t('config.arguments', kind: kind, rest: Checks.show(rest.first)) unless rest.empty?
           next if arguments.empty?
 
-          (networks[name] ||= {}).merge!(options.transform_keys { |key| key.to_s.to_sym })
+          (networks[[kind, name]] ||= {}).merge!(options.transform_keys { |key| key.to_s.to_sym })
         end
-        @wishes = networks.map { |name, options| Wish.new(name, options) }
+        @wishes = networks.map do |(kind, name), options|
+          (kind == :docker_network ? DockerWish : Wish).new(name, options)
+        end
+        @wrong += twice
       end
 
       # @return [Hash{String => Array<String>}]
@@ -76,6 +89,13 @@ module VagrantPlugins
       def initialize_copy(original)
         super
         @calls = @calls.dup
+      end
+
+      # One network by two names would be two NICs on it.
+      def twice
+        @wishes.group_by(&:name).values.select { |same| same.size > 1 }.map do |same|
+          same.first.say(Hybrid.t('config.same', other: same.last.say('').delete_suffix(': ')))
+        end
       end
 
       # What is wrong with wishes that are right in themselves.

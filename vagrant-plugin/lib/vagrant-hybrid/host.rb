@@ -21,13 +21,16 @@ module VagrantPlugins
             %w[/usr/bin/hybrid-hook /usr/sbin/hybrid-hook].find { |path| File.executable?(path) }
         end
 
-        # @return [String, nil] why no machine can be on the network +name+ now
-        def network_problem(name)
+        # @return [String, nil] why no machine can be on the network +name+ now, which is to follow
+        #   +docker+, if that is given
+        def network_problem(name, docker = nil)
           return Hybrid.t('host.not_installed') unless executable
 
           snapshot = Snapshot.read(name)
           if snapshot.nil?
-            absent(name)
+            docker ? Hybrid.t('host.not_followed', docker: docker) : absent(name)
+          elsif docker && snapshot.docker_network != docker
+            Hybrid.t('host.follows_other', network: name, docker: Checks.show(snapshot.docker_network))
           elsif !snapshot.up?
             Hybrid.t('host.down', network: name)
           elsif !File.exist?("/sys/class/net/#{snapshot.bridge}")
@@ -49,9 +52,9 @@ module VagrantPlugins
         private
 
         def network(wish)
-          problem = network_problem(wish.name)
+          problem = network_problem(wish.name, wish.docker)
           problem ||= address(wish) if wish.ip
-          problem ? [Hybrid.t('config.network', name: wish.name, text: problem)] : []
+          problem ? [wish.say(problem)] : []
         end
 
         def address(wish)

@@ -17,8 +17,7 @@ module VagrantPlugins
             next unless other
 
             why = Hybrid.t('config.twice', machine: other)
-            Hybrid.t('config.network', name: wish.name,
-                                       text: Hybrid.t('config.option', option: :ip, value: wish.ip, why: why))
+            wish.say(Hybrid.t('config.option', option: :ip, value: wish.ip, why: why))
           end
         end
 

@@ -50,7 +50,7 @@ module VagrantPlugins
         end
       end
 
-      attr_reader :network, :bridge, :zone, :families, :leases
+      attr_reader :network, :bridge, :zone, :docker_network, :families, :leases
 
       def initialize(data)
         format = data.fetch('format')
@@ -60,6 +60,7 @@ module VagrantPlugins
         @up = data.fetch('up')
         @bridge = data.fetch('bridge')
         @zone = data.fetch('zone')
+        @docker_network = data['docker_network']
         @libvirt_network = data['libvirt_network']
         @families = data.fetch('families').map { |family| family(family) }
         @leases = data.fetch('leases')

@@ -22,9 +22,17 @@ module VagrantPlugins
         named = Checks.network(name)
         return [Hybrid.t('config.name', name: Checks.show(name), why: named)] if named
 
-        options.flat_map { |key, value| problem(key, value) }.compact.map do |text|
-          Hybrid.t('config.network', name: name, text: text)
-        end
+        options.flat_map { |key, value| problem(key, value) }.compact.map { |text| say(text) }
+      end
+
+      # @return [String] what is wrong with it, as a line that says with what
+      def say(text)
+        Hybrid.t('config.network', name: name, text: text)
+      end
+
+      # @return [String, nil] the Docker network that it follows
+      def docker
+        nil
       end
 
       # The MAC that the Vagrantfile fixes.

@@ -76,7 +76,7 @@ module VagrantPlugins
           machine.config.hybrid.wishes.each do |wish|
             next if Checks.network(wish.name)
 
-            check(:network, Host.network_problem(wish.name), network: wish.name, machine: machine.name)
+            check(:network, Host.network_problem(wish.name, wish.docker), network: wish.name, machine: machine.name)
           end
         end
 

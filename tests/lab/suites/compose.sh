@@ -57,7 +57,8 @@ finds() { # NAME ADDRESS [CONTAINER]
 }
 
 followed() { # NETWORK
-	[ -e "/etc/hybrid-hook/networks/$1.toml" ] && [ -e "/run/hybrid-hook/dnsmasq/$1/dnsmasq.conf" ]
+	# What is made last.
+	[ -e "/etc/hybrid-hook/networks/$1.toml" ] && virsh -q net-info "$1-net" | has -E 'Active: +yes'
 }
 
 # Nothing of ours is left of a network.
@@ -231,6 +232,55 @@ test_the_network_goes_under_a_running_vm() {
 	booted db shop-default
 	project_both_ways db shop-web-1 shop
 	hybrid-hook inspect | has 'this host: in order'
+}
+
+# Compose itself, for the project of $T/compose.yaml.
+compose() { # up -d|down|…
+	docker-compose -p shop -f "$T/compose.yaml" "$@" >"$T/compose" 2>&1 || {
+		cat "$T/compose"
+		return 1
+	}
+}
+
+web_address() {
+	docker inspect -f '{{.NetworkSettings.Networks.shop_default.IPAddress}}' "$(docker ps -q --filter label=com.docker.compose.service=web)"
+}
+
+test_compose_up_and_down_with_a_vm_there() {
+	command -v docker-compose >/dev/null || skip "there is no docker-compose"
+	cat >"$T/compose.yaml" <<-'END'
+		version: "3"
+		services:
+		  web:
+		    image: hybrid-lab:latest
+		    command: httpd -f -p 80 -h /www
+		    stop_signal: SIGKILL
+		networks:
+		  default:
+		    ipam:
+		      config:
+		        - subnet: 172.30.0.0/24
+	END
+	compose up -d
+	joined db shop
+	virsh -q start db
+	booted db shop-default
+	same "$ADDRESS" 172.30.0.254 "address"
+	finds web "$(web_address)"
+	same "$(guest "$ADDRESS" wget -qO- http://web/)" "the tiny container" "guest fetches"
+	# The VM runs on, and Compose neither waits nor complains.
+	compose down
+	not grep -iE 'error|active endpoints' "$T/compose"
+	not docker network inspect shop_default >/dev/null 2>&1
+	eventually 5 unfollowed shop-default
+	running db
+	compose up -d
+	eventually 10 followed shop-default
+	virsh -q destroy db
+	virsh -q start db
+	booted db shop-default
+	same "$(guest "$ADDRESS" wget -qO- http://web/)" "the tiny container" "guest fetches"
+	compose down
 }
 
 test_off_a_network_that_is_gone() {

@@ -256,4 +256,105 @@ test_docker_gives_out_no_address_of_ours() {
 	done
 }
 
+# In front of Docker's socket from now on: what passes is slowed, spoiled or kept back, as $T/mode says.
+in_front_of_docker() {
+	at_end mv /run/docker.real /run/docker.sock
+	mv /run/docker.sock /run/docker.real
+	# What asks here asks the real one.
+	export DOCKER_HOST=unix:///run/docker.real
+	echo good >"$T/mode"
+	python3 - "$T/mode" <<-'END' &
+		import os, socket, sys, threading, time
+		wrong = [b"HTTP/1.1 500 no\r\nContent-Length: 0\r\n\r\n", b"\0\xff" * 3000, b"",
+		    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{\"Id\":[7}",
+		    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n[{\"Id\":\"ab",
+		    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n[",
+		    b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200000]
+		asked = 0
+		def mode():
+		    return open(sys.argv[1]).read().strip()
+		def copy(source, to, slow):
+		    try:
+		        while data := source.recv(65536):
+		            if slow and mode() == "slow":
+		                time.sleep(0.7)
+		            if mode() in ("good", "slow"):
+		                to.sendall(data)
+		            else:
+		                break
+		    except OSError:
+		        pass
+		    for end in (source, to):
+		        try:
+		            end.shutdown(socket.SHUT_RDWR)
+		        except OSError:
+		            pass
+		def serve(client):
+		    global asked
+		    how = mode()
+		    if how == "silent":
+		        time.sleep(30)
+		    elif how == "wrong":
+		        asked += 1
+		        client.recv(65536)
+		        client.sendall(wrong[asked % len(wrong)])
+		    else:
+		        real = socket.socket(socket.AF_UNIX)
+		        real.connect("/run/docker.real")
+		        threading.Thread(target=copy, args=(client, real, False), daemon=True).start()
+		        copy(real, client, True)
+		    client.close()
+		def guarded(client):
+		    try:
+		        serve(client)
+		    except OSError:
+		        pass
+		server = socket.socket(socket.AF_UNIX)
+		server.bind("/run/docker.sock")
+		server.listen(100)
+		while True:
+		    threading.Thread(target=guarded, args=(server.accept()[0],), daemon=True).start()
+	END
+	eventually 5 test -S /run/docker.sock
+	systemctl restart hybrid-hook
+}
+
+test_a_socket_that_is_slow_wrong_or_silent() {
+	local mode pid
+	container before
+	eventually 3 named before
+	in_front_of_docker
+	pid=$(systemctl show -P MainPID hybrid-hook)
+	echo slow >"$T/mode"
+	container later
+	eventually 20 named later
+	named before
+	for mode in wrong silent; do
+		echo "$mode" >"$T/mode"
+		container "$mode"
+		# VMs have nothing to do with it.
+		timed vm_paused "vm-$mode" --meta "hostname=\"vm-$mode\""
+		[ "$MS" -lt 5000 ]
+		eventually 1 eval "dig +short @10.0.1.1 vm-$mode.hybrid.internal | has ."
+		timed exits 1 timeout 60 env -u DOCKER_HOST hybrid-hook apply >"$T/out" 2>&1
+		echo "apply, $mode: $MS ms: $(cat "$T/out")"
+		holds "$T/out" "error: " Docker
+		[ "$MS" -lt 30000 ]
+		# What it does not know it does not take away.
+		always 5 named before
+		named later
+		virsh -q destroy "vm-$mode"
+	done
+	echo good >"$T/mode"
+	eventually 30 named wrong
+	eventually 30 named silent
+	for mode in before later; do named "$mode"; done
+	same "$(systemctl show -P MainPID hybrid-hook)" "$pid" "the service"
+}
+
+named() { # CONTAINER
+	same "$(dig +short "@10.0.1.1" "$1.hybrid.internal")" "$(container_address "$1")" "$1"
+	on "$1"
+}
+
 suite "$@"

@@ -41,7 +41,9 @@ impl Served {
         send(&self.path, bytes)
     }
     fn end(self) -> bool {
-        self.stop.send(true).is_ok() && self.thread.join().unwrap_or(false)
+        // It may have been told already, and be gone by now.
+        let _ = self.stop.send(true);
+        self.thread.join().unwrap_or(false)
     }
 }
 

@@ -216,7 +216,8 @@ untouched() {
 	ok "destroy" vagrant "$dir" destroy -f
 	ok "the plugin is taken out" user /opt/hybrid-hook/vagrant-plugin/install --remove
 	ok "up without the plugin" vagrant "$dir" up
-	ok "the same domain" diff <(echo "$with") <(dumpxml "$domain")
+	# Some releases end it with an empty line, which is not kept above.
+	ok "the same domain" diff <(echo "$with") <(echo "$(dumpxml "$domain")")
 	ok "destroy" vagrant "$dir" destroy -f
 	ok "the plugin is put in" user /opt/hybrid-hook/vagrant-plugin/install
 }

@@ -20,6 +20,12 @@ demo: ## a VM and a container on one network, in a lab that leaves nothing behin
 test: ## every test, in labs of three Debian releases
 	@tests/all
 
+.PHONY: vagrant-check
+vagrant-check: build ## Vagrant for real, in labs of bookworm and trixie: half an hour each
+	@tests/setup lab
+	@tests/as-root tests/lab/vagrant-check.sh --release bookworm
+	@tests/as-root tests/lab/vagrant-check.sh --release trixie
+
 .PHONY: check
 check: ## format, lints, documentation, scripts, licences
 	@tests/check

@@ -133,7 +133,8 @@ said() { # NETWORK
 		virsh -q list --name | sed '/^$/d' | while read -r name; do
 			echo "$name $(virsh dumpxml "$name" | grep -oE ' ip=.[0-9.]+' | tr -d "\"'" | cut -d = -f 2)"
 		done
-	} | sort
+		# A dockerd that was killed can leave a container that runs without an address.
+	} | awk 'NF == 2' | sort
 }
 
 # What our resolver answers for each name in FILE, and for each address of its own: NAME ADDRESS, sorted.

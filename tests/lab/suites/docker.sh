@@ -353,8 +353,7 @@ test_a_socket_that_is_slow_wrong_or_silent() {
 }
 
 named() { # CONTAINER
-	same "$(dig +short "@10.0.1.1" "$1.hybrid.internal")" "$(container_address "$1")" "$1"
-	on "$1"
+	same "$(dig +short "@10.0.1.1" "$1.hybrid.internal")" "$(container_address "$1")" "$1" && on "$1"
 }
 
 suite "$@"

@@ -4,7 +4,9 @@
 . "$(dirname "$0")/lib.sh"
 
 phases() {
+	# The first one: Docker 20.10 does not always forget endpoints of the suites before.
 	cat <<-END
+		lab reboot
 		run before
 		lab reboot
 		run reboot

@@ -162,14 +162,7 @@ pub fn detach(
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
     let id = DomainRef::Uuid(text.domain.uuid.clone());
-    let mut changed = false;
-    if let Some(inactive) = &text.inactive {
-        let new = domain_xml::remove(inactive.as_bytes(), name, None)?;
-        if new != inactive.as_bytes() {
-            libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
-            changed = true;
-        }
-    }
+    let mut changed = detach_defined(&libvirt, &text, name, deadline)?;
     if let Some(live) = &text.live
         && let Ok(nic) = nic_of(live.as_bytes(), &network)
     {
@@ -196,14 +189,7 @@ pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
     let id = DomainRef::Uuid(text.domain.uuid.clone());
-    let mut changed = false;
-    if let Some(inactive) = &text.inactive {
-        let new = domain_xml::remove(inactive.as_bytes(), name, None)?;
-        if new != inactive.as_bytes() {
-            libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
-            changed = true;
-        }
-    }
+    let mut changed = detach_defined(&libvirt, &text, name, deadline)?;
     if let Some(live) = &text.live {
         let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
@@ -225,6 +211,22 @@ pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -
         }
     }
     Ok(changed.then_some(text.domain.name))
+}
+
+/// Takes the NIC and the metadata out of the definition. Whether any of it was there.
+fn detach_defined(
+    libvirt: &Libvirt,
+    text: &DomainText,
+    name: &NetworkName,
+    deadline: Deadline,
+) -> Result<bool> {
+    let Some(inactive) = &text.inactive else { return Ok(false) };
+    let new = domain_xml::remove(inactive.as_bytes(), name, None)?;
+    if new == inactive.as_bytes() {
+        return Ok(false);
+    }
+    libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
+    Ok(true)
 }
 
 fn unplug(

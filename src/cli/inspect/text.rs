@@ -193,7 +193,7 @@ fn names(record: &NamesRecord) -> Vec<(&'static str, String)> {
         lines.push(("", format!("not for {}: {}{mend}", who(r.asker), r.path)));
     }
     for clash in &record.clashes {
-        let holder = clash.holder.map_or_else(|| "the host".to_owned(), |h| h.to_string());
+        let holder = clash.holder_in_words();
         lines.push(("", format!("{} is {holder}'s; {} goes without", clash.name, clash.asker)));
     }
     lines

@@ -154,7 +154,7 @@ impl<'a> Seen<'a> {
                 finding.note(Status::Warn, detail, reach.mend.clone());
             }
             for clash in &names.clashes {
-                let holder = clash.holder.map_or_else(|| "the host".to_owned(), |h| h.to_string());
+                let holder = clash.holder_in_words();
                 let detail = format!(
                     "{} on network {network} is {holder}'s: {} goes without",
                     clash.name, clash.asker

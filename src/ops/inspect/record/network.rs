@@ -74,6 +74,14 @@ pub struct NameClashRecord {
     pub asker: IpAddr,
 }
 
+impl NameClashRecord {
+    /// Who has the name, in words.
+    #[must_use]
+    pub fn holder_in_words(&self) -> String {
+        self.holder.map_or_else(|| "the host".to_owned(), |holder| holder.to_string())
+    }
+}
+
 impl From<Clash> for NameClashRecord {
     fn from(clash: Clash) -> Self {
         Self { name: clash.name, holder: clash.holder, asker: clash.asker }

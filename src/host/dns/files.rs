@@ -1,6 +1,8 @@
 //! dnsmasq's files on disk: written only where they differ, each replaced in one step.
 
-use std::collections::{HashMap, HashSet};
+mod shared;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -13,7 +15,9 @@ use crate::places::Places;
 
 /// dnsmasq follows new files in this folder.
 const RESERVATIONS: &str = "dhcp-hosts.d";
-/// dnsmasq follows new, changed and removed files in this folder.
+/// dnsmasq follows new, changed and removed files in this folder. For each answer it walks the list of all
+/// files of such folders to the one that the answer is from, whether that is logged or not: a file a guest
+/// would make every answer slower with every guest. So they share a few.
 const HOSTS: &str = "hosts.d";
 /// Begins the name of a file that is not yet in its place. In the network's folder, where dnsmasq does
 /// not look.
@@ -149,7 +153,7 @@ impl Folder {
     }
 }
 
-/// A guest's file name: its MAC without colons.
+/// The file name of a guest's reservation: its MAC without colons.
 fn file_name(mac: MacAddress) -> String {
     mac.to_string().replace(':', "")
 }
@@ -276,7 +280,8 @@ fn target(path: &Path) -> PathBuf {
     path
 }
 
-/// Writes one guest's files. A lease without a MAC has none.
+/// Writes one guest's reservation and names. A lease without a MAC has neither. The caller keeps others from
+/// writing at the same time.
 ///
 /// # Errors
 /// A file that can't be written, or the folder not yet made by [`write_static`].
@@ -300,13 +305,7 @@ pub fn write_lease(network: &Network, places: &Places, lease: &Lease) -> Result<
         Some(text) => own.put_reservation(&path, &text)?,
         None => own.remove_reservation(&path)?,
     });
-    Ok(written.max(put_hosts(&own, &name, &hosts(network, &lease))?))
-}
-
-fn put_hosts(own: &Folder, name: &str, text: &str) -> Result<Written> {
-    let path = own.hosts().join(name);
-    let changed = if text.is_empty() { remove(&path)? } else { own.put(&path, text)? };
-    Ok(if changed { Written::Seen } else { Written::Unchanged })
+    Ok(written.max(shared::put(&own, mac, &hosts(network, &lease, mac))?))
 }
 
 /// Takes `mac` off the reservations that list it as a former holder.
@@ -324,28 +323,28 @@ fn settle_those_listing(network: &Network, own: &Folder, mac: MacAddress) -> Res
     Ok(written)
 }
 
-/// Removes one guest's files.
+/// Removes one guest's reservation and names. The caller keeps others from writing at the same time.
 ///
 /// # Errors
-/// A file that can't be removed.
+/// A file that can't be changed or removed.
 pub fn remove_lease(network: &Network, places: &Places, mac: MacAddress) -> Result<Written> {
     let own = Folder::of(network, places);
-    let name = file_name(mac);
-    let written = own.remove_reservation(&own.reservations().join(&name))?;
-    Ok(written.max(put_hosts(&own, &name, "")?))
+    let written = own.remove_reservation(&own.reservations().join(file_name(mac)))?;
+    Ok(written.max(shared::put(&own, mac, "")?))
 }
 
-/// The guests' files as they should be: file names and texts.
+/// The guests' files as they should be: file names and texts, none of them empty.
 struct Rendering {
     reservations: HashMap<String, String>,
-    names_of: HashMap<String, String>,
+    hosts: HashMap<String, String>,
 }
 
 fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
     let taking_over: HashSet<MacAddress> =
         leases.iter().filter(|l| l.handover.is_some()).filter_map(|l| l.mac).collect();
     let mut reservations = HashMap::new();
-    let mut names_of = HashMap::new();
+    // Sorted, as one guest's change leaves them.
+    let mut names_of = BTreeMap::new();
     for lease in leases {
         let Some(mac) = lease.mac else { continue };
         let mut lease = lease.clone();
@@ -356,9 +355,13 @@ fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
         if let Some(text) = reservation(network, &lease) {
             reservations.insert(file_name(mac), text);
         }
-        names_of.insert(file_name(mac), hosts(network, &lease));
+        names_of.insert(mac, hosts(network, &lease, mac));
     }
-    Rendering { reservations, names_of }
+    let mut shared = HashMap::<_, String>::new();
+    for (mac, text) in names_of.into_iter().filter(|(_, text)| !text.is_empty()) {
+        shared.entry(shared::file_name(mac)).or_default().push_str(&text);
+    }
+    Rendering { reservations, hosts: shared }
 }
 
 /// Which of a network's files are not as they should be: as [`write_static`] and [`write_all`] would
@@ -368,11 +371,10 @@ fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
 /// A file that can't be read.
 pub fn stale(network: &Network, places: &Places, leases: &[Lease]) -> Result<Vec<PathBuf>> {
     let own = Folder::of(network, places);
-    let Rendering { reservations, names_of } = rendering(network, leases);
+    let Rendering { reservations, hosts } = rendering(network, leases);
     let mut wanted: HashMap<PathBuf, String> = HashMap::new();
     wanted.extend(reservations.into_iter().map(|(name, text)| (own.reservations().join(name), text)));
-    let named = names_of.into_iter().filter(|(_, text)| !text.is_empty());
-    wanted.extend(named.map(|(name, text)| (own.hosts().join(name), text)));
+    wanted.extend(hosts.into_iter().map(|(name, text)| (own.hosts().join(name), text)));
     wanted.extend(config(network, own.path(), &resolvers(places)).map(|text| (own.config(), text)));
     let mut stale = Vec::new();
     for folder in [own.reservations(), own.hosts()] {
@@ -393,7 +395,7 @@ pub fn stale(network: &Network, places: &Places, leases: &[Lease]) -> Result<Vec
 /// A file that can't be written or removed, or the folder not yet made by [`write_static`].
 pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result<Written> {
     let own = Folder::of(network, places);
-    let Rendering { reservations, names_of } = rendering(network, leases);
+    let Rendering { reservations, hosts } = rendering(network, leases);
     let mut written = Written::Unchanged;
     // Strays first: an address is free before its new holder's line is read.
     for name in names(&own.reservations())? {
@@ -405,12 +407,12 @@ pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result
         written = written.max(own.put_reservation(&own.reservations().join(name), text)?);
     }
     for name in names(&own.hosts())? {
-        if !names_of.contains_key(&name) {
-            written = written.max(put_hosts(&own, &name, "")?);
+        if !hosts.contains_key(&name) {
+            written = written.max(shared::put_file(&own, &name, "")?);
         }
     }
-    for (name, text) in &names_of {
-        written = written.max(put_hosts(&own, name, text)?);
+    for (name, text) in &hosts {
+        written = written.max(shared::put_file(&own, name, text)?);
     }
     Ok(written)
 }

@@ -56,7 +56,6 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
          # asked outside, so that one without IPv6 is \"no data\" and not REFUSED. There is no \"domain=\":\n\
          # with it, a DHCP lease would keep a guest's name after the guest has ended.\n\
          no-hosts\n\
-         hostsdir={folder}/hosts.d\n\
          local=/{zone}/\n\
          local=//\n\
          domain-needed\n\
@@ -79,6 +78,8 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
          # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own\n\
          # name is not taken.\n\
          dhcp-hostsdir={folder}/dhcp-hosts.d\n\
+         # After that one: dnsmasq looks through its folders from the last to the first at each answer.\n\
+         hostsdir={folder}/hosts.d\n\
          dhcp-leasefile={folder}/leases\n\
          dhcp-lease-max=100000\n\
          dhcp-ignore-names\n\
@@ -236,9 +237,10 @@ pub(super) fn without_former_holder(network: &Network, reservation: &str) -> Opt
 }
 
 /// The names of a lease's guest, as hosts(5): the full name first, because that one answers a reverse
-/// question, then the bare label, then the aliases. Empty where it has no name.
+/// question, then the bare label, then the aliases; and after them, as a comment, `mac`, the guest's own.
+/// Empty where it has no name.
 #[must_use]
-pub fn hosts(network: &Network, lease: &Lease) -> String {
+pub fn hosts(network: &Network, lease: &Lease, mac: MacAddress) -> String {
     let mut names = String::new();
     for label in lease.hostname.iter().chain(&lease.aliases) {
         let _ = write!(names, " {} {label}", network.fqdn(label));
@@ -247,10 +249,15 @@ pub fn hosts(network: &Network, lease: &Lease) -> String {
     if !names.is_empty() {
         let companion = lease.ipv6(network).map(IpAddr::V6);
         for address in [Some(lease.address), companion].into_iter().flatten() {
-            let _ = writeln!(text, "{address}{names}");
+            let _ = writeln!(text, "{address}{names} # {mac}");
         }
     }
     text
+}
+
+/// Whose line of [`hosts`] this is.
+pub(super) fn named_in(line: &str) -> Option<MacAddress> {
+    line.rsplit_once(" # ")?.1.parse().ok()
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ test_labels_that_docker_does_not_check() {
 	eventually 3 answers a-b-reboot A "$(container_address odd)"
 	answers xn-p1ai A "$(container_address odd)"
 	answers evil A "$(container_address odd)"
-	same "$(grep -c . /run/hybrid-hook/dnsmasq/hybrid/hosts.d/*)" 1
+	same "$(cat /run/hybrid-hook/dnsmasq/hybrid/hosts.d/* | grep -c .)" 1
 }
 
 test_a_container_renamed_or_replaced_is_so_in_a_second() {

@@ -112,12 +112,48 @@ fn write_all_adds_changes_and_removes() -> Result {
 }
 
 #[test]
+fn guests_that_share_a_file_do_not_touch_each_other() -> Result {
+    // Of 40 guests, 1 and 17 share a file, as do 2 and 18.
+    let guest = |n: u32, name: &str| {
+        lease(&format!("10.0.1.{}", 100 + n), &format!("52:54:00:00:00:{n:02x}"), Some(name))
+    };
+    let one_by_one = bench()?;
+    let mut leases = Vec::new();
+    for n in (1..=40).rev() {
+        let lease = guest(n, &format!("vm{n}"))?;
+        assert_eq!(one_by_one.write(&lease)?, Written::Seen);
+        leases.push(lease);
+    }
+    let hosts = Folder::of(&one_by_one.network, &one_by_one.places).hosts();
+    assert_eq!(names(&hosts)?.len(), shared::SHARED);
+    let at_once = bench()?;
+    let _ = write_all(&at_once.network, &at_once.places, &leases)?;
+    let texts = |bench: &Bench| -> Result<Vec<String>> { Ok(bench.all()?.into_values().collect()) };
+    assert_eq!(texts(&one_by_one)?, texts(&at_once)?, "one by one and all at once");
+    assert!(stale(&one_by_one.network, &one_by_one.places, &leases)?.is_empty());
+
+    // One is renamed, one goes, and somebody's line is in their file.
+    let shared = hosts.join("1");
+    fs::write(&shared, read(&shared)?.unwrap_or_default() + "10.0.1.9 evil\n")?;
+    assert_eq!(one_by_one.write(&guest(1, "other")?)?, Written::Seen);
+    let _ = remove_lease(&one_by_one.network, &one_by_one.places, "52:54:00:00:00:11".parse()?)?;
+    assert_eq!(
+        read(&shared)?.as_deref(),
+        Some(
+            "10.0.1.101 other.hybrid.internal other # 52:54:00:00:00:01\n\
+             10.0.1.133 vm33.hybrid.internal vm33 # 52:54:00:00:00:21\n"
+        )
+    );
+    Ok(())
+}
+
+#[test]
 fn dnsmasq_can_read_what_a_caller_with_a_narrow_umask_wrote() -> Result {
     let bench = bench()?;
     let _ = bench.write(&lease("10.0.1.200", OLD, Some("db"))?)?;
     let own = Folder::of(&bench.network, &bench.places);
     let mode = |path: &Path| -> Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o777) };
-    assert_eq!(mode(&own.hosts().join("525400000001"))?, 0o644);
+    assert_eq!(mode(&own.hosts().join("1"))?, 0o644);
     assert_eq!(mode(&own.reservations())?, 0o755);
     fs::set_permissions(own.path(), fs::Permissions::from_mode(0o700))?;
     assert_eq!(write_static(&bench.network, &bench.places)?, Change::Made);

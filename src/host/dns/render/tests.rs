@@ -23,7 +23,6 @@ fn the_default_network() -> Result {
         # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
         # with it, a DHCP lease would keep a guest's name after the guest has ended.
         no-hosts
-        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -36,6 +35,8 @@ fn the_default_network() -> Result {
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
         dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
+        # After that one: dnsmasq looks through its folders from the last to the first at each answer.
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
         dhcp-lease-max=100000
         dhcp-ignore-names
@@ -53,7 +54,7 @@ fn the_default_network() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-a18d8395.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-8113cce1.pid
     "#);
     Ok(())
 }
@@ -75,7 +76,6 @@ fn both_families_and_jumbo_frames() -> Result {
         # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
         # with it, a DHCP lease would keep a guest's name after the guest has ended.
         no-hosts
-        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -92,6 +92,8 @@ fn both_families_and_jumbo_frames() -> Result {
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
         dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
+        # After that one: dnsmasq looks through its folders from the last to the first at each answer.
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
         dhcp-lease-max=100000
         dhcp-ignore-names
@@ -117,7 +119,7 @@ fn both_families_and_jumbo_frames() -> Result {
         enable-ra
         ra-param=hybr0,mtu:9000,low,60,1800
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-e36ce451.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-91c312c3.pid
     "#);
     Ok(())
 }
@@ -140,7 +142,6 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
         # with it, a DHCP lease would keep a guest's name after the guest has ended.
         no-hosts
-        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -153,6 +154,8 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
         dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
+        # After that one: dnsmasq looks through its folders from the last to the first at each answer.
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
         dhcp-lease-max=100000
         dhcp-ignore-names
@@ -169,7 +172,7 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-57e066bc.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-6dd1fb14.pid
     "#);
     Ok(())
 }
@@ -235,14 +238,17 @@ fn names_are_full_first_then_bare_then_aliases() -> Result {
     let network =
         network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n[ipv6]\nsubnet = \"fd00:1::/64\"\n")?;
     let mut lease = lease("10.0.1.200", "52:54:00:aa:bb:cc", Some("db"))?;
+    let mac = "52:54:00:aa:bb:cc".parse()?;
     lease.aliases = vec!["pg".parse()?];
+    let text = hosts(&network, &lease, mac);
     assert_eq!(
-        hosts(&network, &lease),
-        "10.0.1.200 db.hybrid.internal db pg.hybrid.internal pg\n\
-         fd00:1::c8 db.hybrid.internal db pg.hybrid.internal pg\n"
+        text,
+        "10.0.1.200 db.hybrid.internal db pg.hybrid.internal pg # 52:54:00:aa:bb:cc\n\
+         fd00:1::c8 db.hybrid.internal db pg.hybrid.internal pg # 52:54:00:aa:bb:cc\n"
     );
+    assert!(text.lines().all(|line| named_in(line) == Some(mac)));
     lease.hostname = None;
     lease.aliases.clear();
-    assert_eq!(hosts(&network, &lease), "");
+    assert_eq!(hosts(&network, &lease, mac), "");
     Ok(())
 }

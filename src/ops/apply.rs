@@ -5,7 +5,7 @@ use crate::model::{Fault, LeaseState, Network, NetworkName, Origin, Result};
 use crate::registry::{Registry, networks, status};
 
 use super::surroundings::{self, Extent, Report};
-use super::{Context, follow, network};
+use super::{Context, follow, in_use, network};
 
 /// Applies one network or all. A network that can't be applied does not keep the others from it.
 pub fn apply(
@@ -54,7 +54,7 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
     {
         // The file names another bridge since: the old one goes, with nobody on it.
         let before = Network { bridge: bridge.clone(), ..network.clone() };
-        network::refuse_guests(context, &before, deadline)?;
+        in_use::refuse(context, &before, deadline)?;
         surroundings::lower(context, &before, deadline).into_result()?;
         status.bridge = Some(network.bridge.clone());
         status::store(&context.places, name, &status)?;

@@ -21,7 +21,7 @@ pub use record::*;
 use super::Context;
 use crate::deadline::Deadline;
 use crate::host::bridge::BridgeState;
-use crate::host::dns::DnsState;
+use crate::host::dns::{DnsState, DnsmasqState};
 use crate::host::docker::Endpoint;
 use crate::host::firewall::TableState;
 use crate::model::{NetworkName, Result};
@@ -150,14 +150,17 @@ fn bridge_record(of: &NetworkFacts, bridge: Option<&BridgeState>) -> BridgeRecor
 
 fn dnsmasq(of: &NetworkFacts) -> DnsmasqRecord {
     let state: Option<&DnsState> = of.dns.as_ref().ok();
+    let all =
+        |is: fn(&DnsmasqState) -> bool| state.is_some_and(|s| s.each().iter().all(|(_, daemon)| is(daemon)));
     DnsmasqRecord {
         wanted: of.up && serves(&of.network),
-        running: state.is_some_and(DnsState::running),
-        pid: state.and_then(|s| s.pid),
-        supervised: state.is_some_and(|s| s.supervised),
-        config_current: state.is_some_and(|s| s.config_current),
-        dns_socket: state.and_then(|s| s.dns),
-        dhcp_socket: state.and_then(|s| s.dhcp),
+        running: all(|d| d.pid.is_some()),
+        pid: state.and_then(|s| s.names.pid),
+        dhcp_pid: state.and_then(|s| s.addresses.pid),
+        supervised: all(|d| d.supervised),
+        config_current: all(|d| d.config_current),
+        dns_socket: state.and_then(|s| s.names.socket),
+        dhcp_socket: state.and_then(|s| s.addresses.socket),
         stale_files: of.stale_files.clone(),
     }
 }

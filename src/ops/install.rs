@@ -28,8 +28,10 @@ pub use units::UNITS;
 
 /// The service that brings networks up at boot, before Docker and libvirt.
 pub const NET_UNIT: &str = "hybrid-hook-net.service";
-/// A network's dnsmasq; started by its network, not by us.
+/// A network's dnsmasq that answers for names; started by its network, not by us.
 pub const DNSMASQ_UNIT: &str = "hybrid-hook-dnsmasq@.service";
+/// A network's dnsmasq that gives addresses; started by its network, not by us.
+pub const DHCP_UNIT: &str = "hybrid-hook-dhcp@.service";
 /// The socket on which Docker asks for addresses; before Docker, whoever answers.
 pub const IPAM_SOCKET: &str = "hybrid-hook-ipam.socket";
 /// Who answers there; started by the first question.

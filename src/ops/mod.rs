@@ -8,6 +8,7 @@ pub mod delegation;
 pub mod doctor;
 pub mod follow;
 pub mod gc;
+mod in_use;
 pub mod inspect;
 pub mod install;
 pub mod ipam;

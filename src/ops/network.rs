@@ -6,14 +6,12 @@ use crate::host::libvirt::Libvirt;
 use crate::host::{bridge, dns, firewall};
 use crate::model::network_file::NetworkFile;
 use crate::model::overlap::{self, Taken};
-use crate::model::{
-    DockerName, Fault, InterfaceName, LeaseState, Network, NetworkName, Origin, OwnerId, Result,
-};
+use crate::model::{DockerName, Fault, InterfaceName, Network, NetworkName, Result};
 use crate::registry::lock::Lock;
 use crate::registry::{Registry, networks, snapshot, status};
 
-use super::Context;
 use super::surroundings::{self, Extent, Report};
+use super::{Context, in_use};
 
 /// What `create` did.
 #[derive(Debug)]
@@ -126,7 +124,7 @@ pub fn down(context: &Context, name: &NetworkName, force: bool, deadline: Deadli
     let guard = operation(context, name, deadline)?;
     let network = networks::load(&context.places, name)?;
     if !force {
-        refuse_guests(context, &network, deadline)?;
+        in_use::refuse(context, &network, deadline)?;
     }
     let report = take_down(context, &network, deadline)?;
     drop(guard);
@@ -141,7 +139,7 @@ pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Ve
             return Err(fault);
         }
         for network in &networks {
-            refuse_guests(context, network, deadline)?;
+            in_use::refuse(context, network, deadline)?;
         }
     }
     networks.iter().map(|network| down(context, &network.name, force, deadline)).collect()
@@ -158,7 +156,7 @@ pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Dead
     };
     if let Some(network) = &network {
         if !force {
-            refuse_guests(context, network, deadline)?;
+            in_use::refuse(context, network, deadline)?;
         }
         if status::load(&context.places, name)?.up {
             take_down(context, network, deadline)?;
@@ -203,45 +201,6 @@ fn take_down(context: &Context, network: &Network, deadline: Deadline) -> Result
 pub(super) fn publish(context: &Context, network: &Network, up: bool) -> Result<()> {
     let leases = Registry::of(&context.places, &network.name).read()?;
     snapshot::publish(&context.places, &snapshot::Snapshot::of(network, up, &leases, &context.boot))
-}
-
-/// Refuses when somebody is on the network, and names who.
-pub(super) fn refuse_guests(context: &Context, network: &Network, deadline: Deadline) -> Result<()> {
-    let mut leases = Registry::of(&context.places, &network.name).read()?;
-    leases.retain(|l| l.state_now(&context.boot) == LeaseState::Active);
-    if network.follows.is_some() {
-        // Its containers are on Docker's own bridge, and stay there.
-        leases.retain(|l| l.origin() != Some(Origin::Container));
-    }
-    let mut guests: Vec<String> = leases.iter().map(|l| format!("{} ({})", l.holder(), l.address)).collect();
-    // Docker absent or hung: then its containers show as ports of the bridge.
-    let containers = Docker::connect(deadline.at_most(super::ASK))
-        .and_then(|docker| docker.read_network(&network.docker_network, deadline.at_most(super::ASK)));
-    if let Ok(Some(docker)) = containers
-        && network.follows.is_none()
-    {
-        let listed = |id: &OwnerId| leases.iter().any(|l| l.is_owned_by(id));
-        let others = docker.endpoints.iter().filter(|e| !e.container.as_ref().is_some_and(listed));
-        guests.extend(others.map(|e| format!("container {:?}", e.container_name)));
-    }
-    if guests.is_empty()
-        && !network.adopt
-        && let Some(state) = bridge::read(&network.bridge, deadline)?
-    {
-        guests.extend(state.ports.iter().map(|p| format!("port {}", p.name)));
-    }
-    if guests.is_empty() {
-        return Ok(());
-    }
-    let (count, more) = (guests.len(), guests.len().saturating_sub(10));
-    guests.truncate(10);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Err(Fault::refused(format!(
-        "network {} is in use by {count} guests: {}{more}",
-        network.name,
-        guests.join(", ")
-    ))
-    .hint("stop or detach them first, or use --force to take it away under them"))
 }
 
 /// Only one network at a time is added to those that are.

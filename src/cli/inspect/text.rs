@@ -200,12 +200,16 @@ fn names(record: &NamesRecord) -> Vec<(&'static str, String)> {
 }
 
 fn dnsmasq(record: &DnsmasqRecord) -> String {
-    let Some(pid) = record.pid.filter(|_| record.running) else {
-        return if record.wanted { "not running" } else { "none wanted" }.to_owned();
+    let (dns, dhcp) = match (record.pid, record.dhcp_pid) {
+        (Some(dns), Some(dhcp)) => (dns, dhcp),
+        (Some(_), None) => return "not running for DHCP".to_owned(),
+        (None, Some(_)) => return "not running for DNS".to_owned(),
+        (None, None) if record.wanted => return "not running".to_owned(),
+        (None, None) => return "none wanted".to_owned(),
     };
     let by = if record.supervised { ", restarted by systemd" } else { "" };
     let config = if record.config_current { "" } else { ", with another config" };
-    format!("process {pid}{by}{config}")
+    format!("processes {dns} (DNS) and {dhcp} (DHCP){by}{config}")
 }
 
 fn host_names(record: &HostNamesRecord) -> String {

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::render::{config, former_holder, hosts, reservation, without_former_holder};
+use super::role::Role;
 use crate::host::{Change, resolver};
 use crate::model::{Fault, Lease, MacAddress, Network, NetworkName, Result};
 use crate::places::Places;
@@ -76,8 +77,8 @@ impl Folder {
         &self.0
     }
 
-    pub(super) fn config(&self) -> PathBuf {
-        self.0.join("dnsmasq.conf")
+    pub(super) fn config(&self, role: Role) -> PathBuf {
+        self.0.join(format!("{}.conf", role.stem()))
     }
 
     pub(super) fn leases(&self) -> PathBuf {
@@ -214,8 +215,8 @@ fn folder(path: &Path) -> Result<Change> {
     Ok(Change::Made)
 }
 
-/// Writes the folder and the config of a network's dnsmasq. A dnsmasq that runs learns of it by
-/// [`super::ensure_running`]. Where it can't serve (see [`config`]) the config is removed.
+/// Writes the folder and the configs of a network's dnsmasq. A dnsmasq that runs learns of it by
+/// [`super::ensure_running`]. Where it can't serve (see [`config`]) they are removed.
 ///
 /// # Errors
 /// A folder or file that can't be written.
@@ -243,11 +244,14 @@ pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
             remove(&path)?;
         }
     }
-    let written = match config(network, own.path(), &resolvers(places)) {
-        Some(text) => own.put(&own.config(), &text)?,
-        None => remove(&own.config())?,
-    };
-    Ok(if written { Change::Made } else { change })
+    for role in Role::ALL {
+        let written = match config(network, role, own.path(), &resolvers(places)) {
+            Some(text) => own.put(&own.config(role), &text)?,
+            None => remove(&own.config(role))?,
+        };
+        change = change.or(if written { Change::Made } else { Change::None });
+    }
+    Ok(change)
 }
 
 /// The host's list of resolvers, behind which stands what the host itself does: systemd-resolved with all
@@ -375,7 +379,10 @@ pub fn stale(network: &Network, places: &Places, leases: &[Lease]) -> Result<Vec
     let mut wanted: HashMap<PathBuf, String> = HashMap::new();
     wanted.extend(reservations.into_iter().map(|(name, text)| (own.reservations().join(name), text)));
     wanted.extend(hosts.into_iter().map(|(name, text)| (own.hosts().join(name), text)));
-    wanted.extend(config(network, own.path(), &resolvers(places)).map(|text| (own.config(), text)));
+    for role in Role::ALL {
+        let text = config(network, role, own.path(), &resolvers(places));
+        wanted.extend(text.map(|text| (own.config(role), text)));
+    }
     let mut stale = Vec::new();
     for folder in [own.reservations(), own.hosts()] {
         stale.extend(names(&folder)?.into_iter().map(|n| folder.join(n)).filter(|p| !wanted.contains_key(p)));

@@ -1,15 +1,16 @@
-//! dnsmasq: its files and its process, one for each network.
+//! dnsmasq: its files and its processes, for each network one that answers for names and one that gives
+//! addresses ([`Role`]).
 //!
 //! A network's folder holds everything that its dnsmasq reads and writes:
 //!
 //! | in the folder | what it is | how dnsmasq learns of a change |
 //! |---|---|---|
-//! | `dnsmasq.conf` | the config, [`config`] | only at its start |
+//! | `dnsmasq.conf`, `dhcp.conf` | the configs for names and for addresses, [`config`] | only at its start |
 //! | `dhcp-hosts.d/MAC` | one DHCP reservation, [`reservation`] | a new file at once (inotify); a changed or removed one only at its start |
-//! | `hosts.d/MAC` | the names of one guest, [`hosts`] | at once (inotify) |
+//! | `hosts.d/DIGIT` | the names of guests, [`hosts`] | at once (inotify) |
 //! | `leases` | dnsmasq's own record, [`leases`] | its own |
-//! | `dnsmasq-HASH.pid` | its process, named by the config that it read | its own |
-//! | `reload-needed` | a reservation changed and dnsmasq has not started since | ours |
+//! | `dnsmasq-HASH.pid`, `dhcp-HASH.pid` | its process, named by the config that it read | its own |
+//! | `reload-needed` | a reservation changed and the one for addresses has not started since | ours |
 //!
 //! dnsmasq would read changed reservations again on SIGHUP (dnsmasq(8), `--dhcp-hostsdir`), but 2.90 frees
 //! a tag of a reservation that has served a guest together with memory that is not its own, and ends with
@@ -21,12 +22,14 @@ mod files;
 mod leases;
 mod process;
 mod render;
+mod role;
 
 pub use ask::{Answer, Kind, ask};
 pub use files::{Written, forget, remove_lease, stale, write_all, write_lease, write_static};
 pub use leases::{DhcpLease, leases};
-pub use process::{DnsState, ensure_running, reload, state, stop, unit};
+pub use process::{DnsState, DnsmasqState, ensure_running, reload, state, stop};
 pub use render::{config, hosts, reservation};
+pub use role::Role;
 
 #[cfg(test)]
 mod testing {

@@ -1,7 +1,7 @@
-//! dnsmasq's process: a systemd unit for each network, or, where there is no systemd or no unit of ours, a
-//! daemon.
+//! dnsmasq's processes: each a systemd unit, or, where there is no systemd or no unit of ours, a daemon.
 
-use std::collections::HashSet;
+mod ports;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -14,10 +14,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::files::{Folder, read, remove};
 use super::leases::without_stale;
 use super::render::pid_file_of;
+use super::role::Role;
 use crate::deadline::Deadline;
 use crate::host::process::run_ok;
 use crate::host::{Change, systemd};
-use crate::model::{Fault, Kind, Network, NetworkName, Result};
+use crate::model::{Fault, Kind, Network, Result};
 use crate::places::Places;
 
 /// Where a dnsmasq that was just started must have read its config and bound its sockets. It takes some 5 ms.
@@ -25,36 +26,51 @@ const START: Duration = Duration::from_secs(5);
 /// How long one may take to end after SIGTERM, before SIGKILL.
 const END: Duration = Duration::from_secs(2);
 
-/// The systemd unit of a network's dnsmasq.
-#[must_use]
-pub fn unit(network: &NetworkName) -> String {
-    format!("hybrid-hook-dnsmasq@{network}.service")
+/// How a network's dnsmasqs are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsState {
+    /// The one that answers for names; its socket is UDP port 53.
+    pub names: DnsmasqState,
+    /// The one that gives addresses; its socket is UDP port 67 or, on a network with IPv6 only, 547.
+    pub addresses: DnsmasqState,
+    /// A reservation was changed or removed and it has not been told.
+    pub reload_needed: bool,
 }
 
-/// How a network's dnsmasq is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DnsState {
+impl DnsState {
+    /// Both, each with what it is for.
+    #[must_use]
+    pub fn each(&self) -> [(Role, &DnsmasqState); 2] {
+        Role::ALL.map(|role| (role, self.of(role)))
+    }
+
+    /// The one for `role`.
+    #[must_use]
+    pub fn of(&self, role: Role) -> &DnsmasqState {
+        match role {
+            Role::Names => &self.names,
+            Role::Addresses => &self.addresses,
+        }
+    }
+
+    /// Whether one of them is there.
+    #[must_use]
+    pub fn any_running(&self) -> bool {
+        self.each().iter().any(|(_, daemon)| daemon.pid.is_some())
+    }
+}
+
+/// How one dnsmasq is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsmasqState {
     /// Its process, if it runs.
     pub pid: Option<u32>,
     /// systemd restarts it when it dies.
     pub supervised: bool,
     /// It runs with the config that is in its folder now.
     pub config_current: bool,
-    /// A reservation was changed or removed and it has not been told.
-    pub reload_needed: bool,
-    /// It has a socket for DNS (UDP port 53). `None`: only root can know.
-    pub dns: Option<bool>,
-    /// It has a socket for DHCP (UDP port 67 or, on a network with IPv6 only, 547). `None`: only root can
-    /// know.
-    pub dhcp: Option<bool>,
-}
-
-impl DnsState {
-    /// Whether its process is there.
-    #[must_use]
-    pub fn running(&self) -> bool {
-        self.pid.is_some()
-    }
+    /// It has the socket that it is for. `None`: only root can know.
+    pub socket: Option<bool>,
 }
 
 /// A dnsmasq that was seen to be this network's.
@@ -65,191 +81,316 @@ struct Running {
     supervised: bool,
 }
 
-/// Reads how a network's dnsmasq is; changes nothing.
+/// Reads how a network's dnsmasqs are; changes nothing.
 ///
 /// # Errors
-/// Its folder can't be read.
+/// Their folder can't be read.
 pub fn state(network: &Network, places: &Places) -> Result<DnsState> {
-    let own = Folder::of(network, places);
-    let running = find(&own)?;
-    let ports = running.as_ref().and_then(|r| ports(r.pid));
-    let dhcp = if network.ipv4.as_ref().is_some_and(|f| f.address.is_some()) { 67 } else { 547 };
-    let has = |port| ports.as_ref().map(|ports| ports.contains(&port));
     Ok(DnsState {
-        config_current: match &running {
-            Some(r) => current(&own, r.pid)?,
-            None => false,
-        },
-        reload_needed: own.reload_needed().exists(),
-        supervised: running.as_ref().is_some_and(|r| r.supervised),
-        dns: has(53),
-        dhcp: has(dhcp),
-        pid: running.map(|r| r.pid),
+        names: Dnsmasq::of(network, Role::Names, places).state()?,
+        addresses: Dnsmasq::of(network, Role::Addresses, places).state()?,
+        reload_needed: Folder::of(network, places).reload_needed().exists(),
     })
 }
 
-/// Makes a network's dnsmasq run with the files that are in its folder now: starts it, or starts it again
+/// Makes a network's dnsmasqs run with the files that are in their folder now: starts one, or starts it again
 /// when it has older ones. Where [`super::write_static`] wrote no config because it can't serve, it is
 /// stopped.
 ///
 /// # Errors
-/// [`Kind::Missing`] where dnsmasq is not installed; else it did not start, in its words where there are
-/// any.
+/// [`Kind::Missing`] where dnsmasq is not installed; else one did not start, in its words where there are
+/// any. The other one was started all the same.
 pub fn ensure_running(network: &Network, places: &Places, deadline: Deadline) -> Result<Change> {
-    let own = Folder::of(network, places);
-    if read(&own.config())?.is_none() {
-        return stop(network, places, deadline);
-    }
-    let running = find(&own)?;
-    if let Some(r) = &running
-        && current(&own, r.pid)?
-        && !own.reload_needed().exists()
-    {
-        return Ok(Change::None);
-    }
-    restart(network, &own, running, places, deadline)?;
-    Ok(Change::Made)
+    each(network, places, |dnsmasq| dnsmasq.ensure_running(deadline))
 }
 
-/// Makes a dnsmasq that runs read changed and removed reservations. It is started again; its leases are
-/// kept. Nothing where it doesn't run.
+/// Makes the dnsmasq that gives addresses read changed and removed reservations, if it runs. It is started
+/// again; its leases are kept.
 ///
 /// # Errors
 /// It did not come back.
 pub fn reload(network: &Network, places: &Places, deadline: Deadline) -> Result<Change> {
-    let own = Folder::of(network, places);
-    let Some(running) = find(&own)? else { return Ok(Change::None) };
-    restart(network, &own, Some(running), places, deadline)?;
+    let dnsmasq = Dnsmasq::of(network, Role::Addresses, places);
+    let Some(running) = dnsmasq.find()? else { return Ok(Change::None) };
+    dnsmasq.restart(Some(running), deadline)?;
     Ok(Change::Made)
 }
 
-/// Ends a network's dnsmasq. Its files stay.
+/// Ends a network's dnsmasqs. Their files stay.
 ///
 /// # Errors
-/// It did not end.
+/// One did not end; the other one did all the same.
 pub fn stop(network: &Network, places: &Places, deadline: Deadline) -> Result<Change> {
-    let own = Folder::of(network, places);
-    let ran = find(&own)?.is_some();
-    // Also where no process is seen: systemd may be about to start it again.
-    if by_systemd(network, places, deadline)? {
-        systemd::stop(&unit(&network.name), deadline)?;
-    }
-    if let Some(running) = find(&own)? {
-        end(network, &running, deadline)?;
-    }
-    forget_pid_files(&own)?;
-    Ok(if ran { Change::Made } else { Change::None })
+    each(network, places, |dnsmasq| dnsmasq.stop(deadline))
 }
 
-fn restart(
+/// Does it to both; the first fault, if any, after that.
+fn each(
     network: &Network,
-    own: &Folder,
-    running: Option<Running>,
     places: &Places,
-    deadline: Deadline,
-) -> Result<()> {
-    // Before the start: what is changed from here on is noted anew.
-    remove(&own.reload_needed())?;
-    // So that the next one to appear is the new process's.
-    forget_pid_files(own)?;
-    let started = start_again(network, own, running, places, deadline);
-    if started.is_err() {
-        own.note_reload()?;
-    }
-    started
+    mut act: impl FnMut(&Dnsmasq<'_>) -> Result<Change>,
+) -> Result<Change> {
+    let [first, second] = Role::ALL.map(|role| act(&Dnsmasq::of(network, role, places)));
+    Ok(first?.or(second?))
 }
 
-fn start_again(
-    network: &Network,
-    own: &Folder,
-    running: Option<Running>,
-    places: &Places,
-    deadline: Deadline,
-) -> Result<()> {
-    let supervised = match &running {
-        Some(r) if r.supervised => true,
-        _ => by_systemd(network, places, deadline)?,
-    };
-    if let Some(r) = running
-        && !r.supervised
-    {
-        end(network, &r, deadline)?;
-    }
-    let unit = unit(&network.name);
-    if supervised && without_stale(own)?.is_some() {
-        systemd::stop(&unit, deadline)?;
-    }
-    // It has ended: nothing is written to its record meanwhile.
-    if let Some(record) = without_stale(own)? {
-        own.put(&own.leases(), &record)?;
-    }
-    if supervised {
-        systemd::restart(&unit, deadline)?;
-    } else {
-        daemon(network, own, deadline)?;
-    }
-    wait_for_start(network, own, supervised, deadline.at_most(START))
+/// One of a network's dnsmasqs, running or not.
+struct Dnsmasq<'a> {
+    network: &'a Network,
+    role: Role,
+    places: &'a Places,
+    own: Folder,
 }
 
-/// Whether systemd is to run it: it runs the host, our unit is installed, and the unit means this folder.
-fn by_systemd(network: &Network, places: &Places, deadline: Deadline) -> Result<bool> {
-    Ok(places.run == Places::default().run
-        && systemd::available()
-        && systemd::knows(&unit(&network.name), deadline)?)
-}
+impl<'a> Dnsmasq<'a> {
+    fn of(network: &'a Network, role: Role, places: &'a Places) -> Self {
+        Self { network, role, places, own: Folder::of(network, places) }
+    }
 
-fn daemon(network: &Network, own: &Folder, deadline: Deadline) -> Result<()> {
-    // Debian's place, which a person's PATH need not have.
-    let usual = "/usr/sbin/dnsmasq";
-    let program = if Path::new(usual).exists() { usual } else { "dnsmasq" };
-    let log = format!("--log-facility={}", own.path().join("log").display());
-    // It answers when its sockets are bound, and then goes on in the background.
-    run_ok(program, &[config_argument(own), log], b"", deadline).map(|_| ()).map_err(|fault| {
-        if fault.kind() == Kind::Missing {
-            fault.hint("install dnsmasq (Debian and Ubuntu: apt install dnsmasq-base)")
-        } else {
-            Fault::failed(format!("dnsmasq of network {} does not start", network.name)).because(fault)
+    fn state(&self) -> Result<DnsmasqState> {
+        let running = self.find()?;
+        let port = match self.role {
+            Role::Names => 53,
+            Role::Addresses if self.network.ipv4.as_ref().is_some_and(|f| f.address.is_some()) => 67,
+            Role::Addresses => 547,
+        };
+        Ok(DnsmasqState {
+            config_current: match &running {
+                Some(r) => self.current(r.pid)?,
+                None => false,
+            },
+            supervised: running.as_ref().is_some_and(|r| r.supervised),
+            socket: running.as_ref().and_then(|r| ports::of(r.pid)).map(|ports| ports.contains(&port)),
+            pid: running.map(|r| r.pid),
+        })
+    }
+
+    fn ensure_running(&self, deadline: Deadline) -> Result<Change> {
+        if read(&self.own.config(self.role))?.is_none() {
+            return self.stop(deadline);
         }
-    })
-}
-
-fn wait_for_start(network: &Network, own: &Folder, supervised: bool, deadline: Deadline) -> Result<()> {
-    loop {
-        if let Some(pid) = config_pid(own)?
-            && inspect(own, pid).is_some()
+        let running = self.find()?;
+        if let Some(r) = &running
+            && self.current(r.pid)?
+            && !self.reload_needed()
         {
-            return Ok(());
+            return Ok(Change::None);
         }
-        if deadline.passed() {
-            let fault = Fault::failed(format!("dnsmasq of network {} did not start in time", network.name));
-            return Err(if supervised {
-                fault.hint(format!("journalctl -u {} tells why", unit(&network.name)))
-            } else {
-                fault.hint(format!("{} tells why", own.path().join("log").display()))
-            });
-        }
-        std::thread::sleep(Duration::from_millis(1).min(deadline.left()));
+        self.restart(running, deadline)?;
+        Ok(Change::Made)
     }
-}
 
-/// Ends one process, by its handle, so that no other can be hit.
-fn end(network: &Network, running: &Running, deadline: Deadline) -> Result<()> {
-    for (signal, span) in [(Signal::TERM, END), (Signal::KILL, END)] {
-        match pidfd_send_signal(&running.handle, signal) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::SRCH) => return Ok(()),
-            Err(e) => {
-                let what =
-                    format!("cannot stop dnsmasq of network {} (process {})", network.name, running.pid);
-                return Err(Fault::failed(what).because(e));
+    fn stop(&self, deadline: Deadline) -> Result<Change> {
+        let ran = self.find()?.is_some();
+        // Also where no process is seen: systemd may be about to start it again.
+        if self.by_systemd(deadline)? {
+            systemd::stop(&self.unit(), deadline)?;
+        }
+        if let Some(running) = self.find()? {
+            self.end(&running, deadline)?;
+        }
+        self.forget_pid_files()?;
+        Ok(if ran { Change::Made } else { Change::None })
+    }
+
+    fn unit(&self) -> String {
+        self.role.unit(&self.network.name)
+    }
+
+    /// For messages.
+    fn name(&self) -> String {
+        format!("dnsmasq for {} of network {}", self.role.protocol(), self.network.name)
+    }
+
+    fn reload_needed(&self) -> bool {
+        self.role == Role::Addresses && self.own.reload_needed().exists()
+    }
+
+    fn restart(&self, running: Option<Running>, deadline: Deadline) -> Result<()> {
+        if self.role == Role::Addresses {
+            // Before the start: what is changed from here on is noted anew.
+            remove(&self.own.reload_needed())?;
+        }
+        // So that the next one to appear is the new process's.
+        self.forget_pid_files()?;
+        let started = self.start_again(running, deadline);
+        if started.is_err() && self.role == Role::Addresses {
+            self.own.note_reload()?;
+        }
+        started
+    }
+
+    fn start_again(&self, running: Option<Running>, deadline: Deadline) -> Result<()> {
+        let supervised = match &running {
+            Some(r) if r.supervised => true,
+            _ => self.by_systemd(deadline)?,
+        };
+        if let Some(r) = running
+            && !r.supervised
+        {
+            self.end(&r, deadline)?;
+        }
+        if self.role == Role::Addresses && without_stale(&self.own)?.is_some() {
+            if supervised {
+                systemd::stop(&self.unit(), deadline)?;
+            }
+            // It has ended: nothing is written to its record meanwhile.
+            if let Some(record) = without_stale(&self.own)? {
+                self.own.put(&self.own.leases(), &record)?;
             }
         }
-        if ended(&running.handle, deadline.at_most(span)) {
-            return Ok(());
+        if supervised {
+            systemd::restart(&self.unit(), deadline)?;
+        } else {
+            self.daemon(deadline)?;
+        }
+        self.wait_for_start(supervised, deadline.at_most(START))
+    }
+
+    /// Whether systemd is to run it: it runs the host, our unit is installed, and the unit means this folder.
+    fn by_systemd(&self, deadline: Deadline) -> Result<bool> {
+        Ok(self.places.run == Places::default().run
+            && systemd::available()
+            && systemd::knows(&self.unit(), deadline)?)
+    }
+
+    fn daemon(&self, deadline: Deadline) -> Result<()> {
+        // Debian's place, which a person's PATH need not have.
+        let usual = "/usr/sbin/dnsmasq";
+        let program = if Path::new(usual).exists() { usual } else { "dnsmasq" };
+        let log = format!("--log-facility={}", self.log().display());
+        // It answers when its sockets are bound, and then goes on in the background.
+        run_ok(program, &[self.config_argument(), log], b"", deadline).map(|_| ()).map_err(|fault| {
+            if fault.kind() == Kind::Missing {
+                fault.hint("install dnsmasq (Debian and Ubuntu: apt install dnsmasq-base)")
+            } else {
+                Fault::failed(format!("{} does not start", self.name())).because(fault)
+            }
+        })
+    }
+
+    fn log(&self) -> PathBuf {
+        self.own.path().join(format!("{}.log", self.role.stem()))
+    }
+
+    fn wait_for_start(&self, supervised: bool, deadline: Deadline) -> Result<()> {
+        loop {
+            if let Some(pid) = self.config_pid()?
+                && self.inspect(pid).is_some()
+            {
+                return Ok(());
+            }
+            if deadline.passed() {
+                let fault = Fault::failed(format!("{} did not start in time", self.name()));
+                return Err(if supervised {
+                    fault.hint(format!("journalctl -u {} tells why", self.unit()))
+                } else {
+                    fault.hint(format!("{} tells why", self.log().display()))
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1).min(deadline.left()));
         }
     }
-    let what = format!("dnsmasq of network {} (process {}) did not end in time", network.name, running.pid);
-    Err(Fault::failed(what))
+
+    /// Ends one process, by its handle, so that no other can be hit.
+    fn end(&self, running: &Running, deadline: Deadline) -> Result<()> {
+        for (signal, span) in [(Signal::TERM, END), (Signal::KILL, END)] {
+            match pidfd_send_signal(&running.handle, signal) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::SRCH) => return Ok(()),
+                Err(e) => {
+                    let what = format!("cannot stop {} (process {})", self.name(), running.pid);
+                    return Err(Fault::failed(what).because(e));
+                }
+            }
+            if ended(&running.handle, deadline.at_most(span)) {
+                return Ok(());
+            }
+        }
+        let what = format!("{} (process {}) did not end in time", self.name(), running.pid);
+        Err(Fault::failed(what))
+    }
+
+    fn config_argument(&self) -> String {
+        format!("--conf-file={}", self.own.config(self.role).display())
+    }
+
+    /// The process that says it has read the config that is in the folder now.
+    fn config_pid(&self) -> Result<Option<u32>> {
+        let Some(text) = read(&self.own.config(self.role))? else { return Ok(None) };
+        let Some(path) = pid_file_of(&text) else { return Ok(None) };
+        Ok(read(path)?.and_then(|text| text.trim().parse().ok()))
+    }
+
+    fn current(&self, pid: u32) -> Result<bool> {
+        Ok(self.config_pid()? == Some(pid))
+    }
+
+    fn pid_files(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.own.path();
+        let broken =
+            |e: std::io::Error| Fault::failed(format!("cannot list {}", folder.display())).because(e);
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(broken(e)),
+        };
+        let mut paths = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(broken)?.file_name();
+            let own = name.to_str().is_some_and(|n| n.starts_with(self.role.stem()) && n.ends_with(".pid"));
+            if own {
+                paths.push(folder.join(name));
+            }
+        }
+        Ok(paths)
+    }
+
+    /// dnsmasq can't remove them itself: it is no longer root when it ends.
+    fn forget_pid_files(&self) -> Result<()> {
+        self.pid_files()?.iter().try_for_each(|path| remove(path).map(|_| ()))
+    }
+
+    /// By its pid files, else among all processes, should somebody have emptied the folder under it.
+    fn find(&self) -> Result<Option<Running>> {
+        for path in self.pid_files()? {
+            let pid = read(&path)?.and_then(|text| text.trim().parse().ok());
+            if let Some(running) = pid.and_then(|pid| self.inspect(pid)) {
+                return Ok(Some(running));
+            }
+        }
+        let processes = fs::read_dir("/proc")
+            .map_err(|e| Fault::failed("cannot list the processes in /proc").because(e))?;
+        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        Ok(pids.filter(|pid| self.command_line(*pid).is_some()).find_map(|pid| self.inspect(pid)))
+    }
+
+    /// Whether a process is this one, by its program and its config; with a handle that stays its own.
+    fn inspect(&self, pid: u32) -> Option<Running> {
+        let handle = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
+        let supervised = self.command_line(pid)?;
+        Some(Running { pid, handle, supervised })
+    }
+
+    /// Whether it is supervised, if `pid` is our dnsmasq.
+    fn command_line(&self, pid: u32) -> Option<bool> {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let config = self.config_argument();
+        if !words.split(|b| *b == 0).any(|word| word == config.as_bytes()) {
+            return None;
+        }
+        // The program's file, not what it calls itself. Only root can read the link of another user's
+        // process; another sees the kernel's short name.
+        let program = match fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(path) => path.file_name()?.to_string_lossy().into_owned(),
+            Err(_) => fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned(),
+        };
+        // " (deleted)" follows once the package was upgraded (proc(5)).
+        if program.trim_end_matches(" (deleted)") != "dnsmasq" {
+            return None;
+        }
+        Some(words.split(|b| *b == 0).any(|word| word == b"--keep-in-foreground"))
+    }
 }
 
 /// Waits for a process's end: its handle becomes readable then (pidfd_open(2)).
@@ -269,129 +410,10 @@ fn ended(handle: &OwnedFd, deadline: Deadline) -> bool {
     }
 }
 
-fn config_argument(own: &Folder) -> String {
-    format!("--conf-file={}", own.config().display())
-}
-
-/// The process that says it has read the config that is in the folder now.
-fn config_pid(own: &Folder) -> Result<Option<u32>> {
-    let Some(text) = read(&own.config())? else { return Ok(None) };
-    let Some(path) = pid_file_of(&text) else { return Ok(None) };
-    Ok(read(path)?.and_then(|text| text.trim().parse().ok()))
-}
-
-fn current(own: &Folder, pid: u32) -> Result<bool> {
-    Ok(config_pid(own)? == Some(pid))
-}
-
-fn pid_files(own: &Folder) -> Result<Vec<PathBuf>> {
-    let broken =
-        |e: std::io::Error| Fault::failed(format!("cannot list {}", own.path().display())).because(e);
-    let entries = match fs::read_dir(own.path()) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(broken(e)),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(broken)?.path();
-        if path.extension().is_some_and(|e| e == "pid") {
-            paths.push(path);
-        }
-    }
-    Ok(paths)
-}
-
-/// dnsmasq can't remove them itself: it is no longer root when it ends.
-fn forget_pid_files(own: &Folder) -> Result<()> {
-    pid_files(own)?.iter().try_for_each(|path| remove(path).map(|_| ()))
-}
-
-/// The network's dnsmasq: by its pid files, else among all processes, should somebody have emptied the
-/// folder under it.
-fn find(own: &Folder) -> Result<Option<Running>> {
-    for path in pid_files(own)? {
-        let pid = read(&path)?.and_then(|text| text.trim().parse().ok());
-        if let Some(running) = pid.and_then(|pid| inspect(own, pid)) {
-            return Ok(Some(running));
-        }
-    }
-    let processes =
-        fs::read_dir("/proc").map_err(|e| Fault::failed("cannot list the processes in /proc").because(e))?;
-    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    Ok(pids.filter(|pid| command_line(own, *pid).is_some()).find_map(|pid| inspect(own, pid)))
-}
-
-/// Whether a process is this network's dnsmasq, by its program and its config; with a handle that stays
-/// its own.
-fn inspect(own: &Folder, pid: u32) -> Option<Running> {
-    let handle = pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()?;
-    let supervised = command_line(own, pid)?;
-    Some(Running { pid, handle, supervised })
-}
-
-/// Whether it is supervised, if `pid` is our dnsmasq.
-fn command_line(own: &Folder, pid: u32) -> Option<bool> {
-    let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let config = config_argument(own);
-    if !words.split(|b| *b == 0).any(|word| word == config.as_bytes()) {
-        return None;
-    }
-    // The program's file, not what it calls itself. Only root can read the link of another user's
-    // process; another sees the kernel's short name.
-    let program = match fs::read_link(format!("/proc/{pid}/exe")) {
-        Ok(path) => path.file_name()?.to_string_lossy().into_owned(),
-        Err(_) => fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned(),
-    };
-    // " (deleted)" follows once the package was upgraded (proc(5)).
-    if program.trim_end_matches(" (deleted)") != "dnsmasq" {
-        return None;
-    }
-    Some(words.split(|b| *b == 0).any(|word| word == b"--keep-in-foreground"))
-}
-
-/// The UDP ports that a process is bound to; `None` where we may not look.
-fn ports(pid: u32) -> Option<HashSet<u16>> {
-    let sockets: HashSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
-        .ok()?
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
-        .collect();
-    let mut ports = HashSet::new();
-    for table in ["udp", "udp6"] {
-        // The process's own namespace, which may not be ours.
-        let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        ports.extend(text.lines().filter_map(|line| bound(line, &sockets)));
-    }
-    Some(ports)
-}
-
-/// The port of a line of `/proc/net/udp` (proc(5)), if its socket is one of `sockets`.
-fn bound(line: &str, sockets: &HashSet<String>) -> Option<u16> {
-    let mut fields = line.split_whitespace();
-    let local = fields.nth(1)?;
-    // local, remote, state, queues, timer, retransmits, uid, timeout, inode
-    let inode = fields.nth(7)?;
-    if !sockets.contains(inode) {
-        return None;
-    }
-    u16::from_str_radix(local.rsplit(':').next()?, 16).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Result, network};
     use super::*;
-
-    #[test]
-    fn the_port_of_an_own_socket_is_read() {
-        let line = "  530: 0101000A:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000  \
-                    65534        0 41707 2 0000000000000000 0";
-        let own = HashSet::from(["41707".to_owned()]);
-        assert_eq!(bound(line, &own), Some(53));
-        assert_eq!(bound(line, &HashSet::new()), None);
-        assert_eq!(bound("  sl  local_address rem_address   st", &own), None);
-    }
 
     #[test]
     fn a_pid_file_that_names_another_process_is_not_believed() -> Result {
@@ -401,12 +423,13 @@ mod tests {
         let network = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
         super::super::write_static(&network, &places)?;
         let own = Folder::of(&network, &places);
-        let text = read(&own.config())?.unwrap_or_default();
-        // This test's own process: it runs, and it is no dnsmasq.
-        let pid_file = pid_file_of(&text).ok_or("the config names a pid file")?;
-        fs::write(pid_file, std::process::id().to_string())?;
-        let state = state(&network, &places)?;
-        assert_eq!((state.pid, state.config_current), (None, false));
+        for role in Role::ALL {
+            let text = read(&own.config(role))?.unwrap_or_default();
+            // This test's own process: it runs, and it is no dnsmasq.
+            let pid_file = pid_file_of(&text).ok_or("the config names a pid file")?;
+            fs::write(pid_file, std::process::id().to_string())?;
+        }
+        assert_eq!(state(&network, &places)?, DnsState::default());
         let soon = Deadline::after(Duration::from_secs(5));
         assert_eq!(stop(&network, &places, soon)?, Change::None);
         Ok(())

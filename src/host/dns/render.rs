@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::role::Role;
 use crate::model::mac::fnv1a;
 use crate::model::naming::OF_THE_HOST;
 use crate::model::{Family, Lease, MacAddress, Network, Origin};
@@ -21,20 +22,35 @@ const LEASE_TIME_6: &str = "10m";
 /// than 10,000 brings a warning.
 const CACHE: u32 = 10_000;
 
-/// A network's `dnsmasq.conf` (dnsmasq(8)), for dnsmasq's folder `folder` and the host's list of
-/// resolvers `resolvers` (a file as in resolv.conf(5)).
+/// The config (dnsmasq(8)) of one of a network's dnsmasqs, for dnsmasq's folder `folder` and the host's list
+/// of resolvers `resolvers` (a file as in resolv.conf(5)).
 ///
 /// `None` where dnsmasq can't serve: the bridge is adopted and has no address of its own.
 #[must_use]
-pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<String> {
-    let served = |family: &'_ Option<Family>| -> Option<(Family, IpAddr)> {
-        family.as_ref().and_then(|f| f.address.map(|a| (f.clone(), a)))
-    };
-    let (ipv4, ipv6) = (served(&network.ipv4), served(&network.ipv6));
-    if ipv4.is_none() && ipv6.is_none() {
-        return None;
+pub fn config(network: &Network, role: Role, folder: &Path, resolvers: &Path) -> Option<String> {
+    network.families().find(|f| f.address.is_some())?;
+    let mut text = format!(
+        "# Network {}, written by hybrid-hook; changes are overwritten.\n\
+         \n\
+         # On this bridge and nowhere else, also when it comes late or again.\n\
+         interface={}\n\
+         except-interface=lo\n\
+         bind-dynamic\n\
+         no-hosts\n",
+        network.name, network.bridge,
+    );
+    match role {
+        Role::Names => names(&mut text, network, folder, resolvers),
+        Role::Addresses => addresses(&mut text, network, folder),
     }
-    let (bridge, zone, folder) = (&network.bridge, &network.zone, folder.display());
+    // dnsmasq writes this file when it has read the config: its name says which.
+    let hash = fnv1a(text.as_bytes());
+    let _ = write!(text, "\npid-file={}/{}-{hash:08x}.pid\n", folder.display(), role.stem());
+    Some(text)
+}
+
+fn names(text: &mut String, network: &Network, folder: &Path, resolvers: &Path) {
+    let zone = &network.zone;
     let loopback = if network.host_dns {
         format!(
             "# For the host, and for Docker on behalf of containers.\nlisten-address={}\n",
@@ -43,62 +59,61 @@ pub fn config(network: &Network, folder: &Path, resolvers: &Path) -> Option<Stri
     } else {
         String::new()
     };
-    let mut text = format!(
-        "# Network {name}, written by hybrid-hook; changes are overwritten.\n\
-         \n\
-         # On this bridge and nowhere else, also when it comes late or again.\n\
-         interface={bridge}\n\
-         except-interface=lo\n\
-         bind-dynamic\n\
-         {loopback}\
+    let _ = write!(
+        text,
+        "{loopback}\
          \n\
          # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never\n\
-         # asked outside, so that one without IPv6 is \"no data\" and not REFUSED. There is no \"domain=\":\n\
-         # with it, a DHCP lease would keep a guest's name after the guest has ended.\n\
-         no-hosts\n\
+         # asked outside, so that one without IPv6 is \"no data\" and not REFUSED.\n\
+         hostsdir={folder}/hosts.d\n\
          local=/{zone}/\n\
          local=//\n\
          domain-needed\n\
          resolv-file={resolvers}\n\
          dns-loop-detect\n\
          cache-size={CACHE}\n",
-        name = network.name,
+        folder = folder.display(),
         resolvers = resolvers.display(),
     );
     if network.stop_rebind {
         text.push_str("stop-dns-rebind\n");
     }
-    own_names(&mut text, network);
+    own_names(text, network);
     for zone in network.reverse_zones() {
         let _ = writeln!(text, "local=/{zone}/");
     }
+}
+
+fn addresses(text: &mut String, network: &Network, folder: &Path) {
+    let folder = folder.display();
+    // No "no-ping": it pings nobody before it gives a reserved address. But without pings it gives up the
+    // right to bind its sockets to a device, and is deaf after the bridge was deleted and made again.
     let _ = write!(
         text,
-        "\n\
+        "port=0\n\
+         \n\
          # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own\n\
          # name is not taken.\n\
          dhcp-hostsdir={folder}/dhcp-hosts.d\n\
-         # After that one: dnsmasq looks through its folders from the last to the first at each answer.\n\
-         hostsdir={folder}/hosts.d\n\
          dhcp-leasefile={folder}/leases\n\
          dhcp-lease-max=100000\n\
          dhcp-ignore-names\n\
-         dhcp-ignore-clid\n\
-         no-ping\n"
+         dhcp-ignore-clid\n"
     );
     if !network.adopt {
         text.push_str("dhcp-authoritative\n");
     }
-    if let Some((family, address)) = &ipv4 {
-        ipv4_ranges(&mut text, network, family, *address);
+    if let Some((family, address)) = served(network.ipv4.as_ref()) {
+        ipv4_ranges(text, network, family, address);
     }
-    if let Some((family, address)) = &ipv6 {
-        ipv6_ranges(&mut text, network, family, *address);
+    if let Some((family, address)) = served(network.ipv6.as_ref()) {
+        ipv6_ranges(text, network, family, address);
     }
-    // dnsmasq writes this file when it has read the config: its name says which.
-    let hash = fnv1a(text.as_bytes());
-    let _ = write!(text, "\npid-file={folder}/{}\n", pid_file(hash));
-    Some(text)
+}
+
+/// A family with the address at which dnsmasq serves it.
+fn served(family: Option<&Family>) -> Option<(&Family, IpAddr)> {
+    family.and_then(|f| f.address.map(|a| (f, a)))
 }
 
 /// The names `host` and `gateway`, which no guest can have: one line where they are the same machine.
@@ -124,11 +139,6 @@ fn own_names(text: &mut String, network: &Network) {
             .collect();
         let _ = writeln!(text, "host-record={}", words.join(","));
     }
-}
-
-/// The name of the file that a dnsmasq with the config `hash` writes.
-fn pid_file(hash: u32) -> String {
-    format!("dnsmasq-{hash:08x}.pid")
 }
 
 /// The pid file that a config names.

@@ -3,7 +3,7 @@
 use super::checks::{Finding, NONE_UP, needs_root, up};
 use super::look::Beyond;
 use super::record::{Check, Status};
-use crate::host::dns;
+use crate::host::dns::Role;
 use crate::host::listeners::Listener;
 use crate::model::Network;
 use crate::ops::inspect::look::{Facts, NetworkFacts};
@@ -39,12 +39,15 @@ pub(super) fn check(facts: &Facts, beyond: &Beyond) -> Check {
             }
             said.push(detail.clone());
             // Where ours has its socket as well, only broadcasts may go to the wrong one.
-            let has = of.dns.as_ref().ok().and_then(|d| if other.port == 53 { d.dns } else { d.dhcp });
+            let role = if other.port == 53 { Role::Names } else { Role::Addresses };
+            let own = of.dns.as_ref().ok().map(|d| d.of(role));
+            let has = own.and_then(|daemon| daemon.socket);
             let status = if has == Some(true) { Status::Warn } else { Status::Fail };
-            let (bridge, unit) = (&of.network.bridge, dns::unit(&of.network.name));
-            let again = match &of.dns {
-                Ok(state) if state.supervised => format!("systemctl restart {unit}"),
-                _ => "hybrid-hook apply".to_owned(),
+            let bridge = &of.network.bridge;
+            let again = if own.is_some_and(|daemon| daemon.supervised) {
+                format!("systemctl restart {}", role.unit(&of.network.name))
+            } else {
+                "hybrid-hook apply".to_owned()
             };
             finding.note(status, detail, [format!("stop {who}, or keep it off {bridge}; then: {again}")]);
         }
@@ -55,8 +58,8 @@ pub(super) fn check(facts: &Facts, beyond: &Beyond) -> Check {
 /// Whether a socket takes, or shares, what is meant for a network's dnsmasq.
 fn in_the_way(listener: &Listener, of: &NetworkFacts) -> bool {
     let network = &of.network;
-    let own = of.dns.as_ref().ok().and_then(|d| d.pid);
-    if listener.process.as_ref().is_some_and(|p| Some(p.pid) == own) || !needs(network, listener.port) {
+    let is_own = |pid| of.dns.as_ref().is_ok_and(|d| d.each().iter().any(|(_, own)| own.pid == Some(pid)));
+    if listener.process.as_ref().is_some_and(|p| is_own(p.pid)) || !needs(network, listener.port) {
         return false;
     }
     let here = listener.device.as_deref().is_none_or(|device| device == network.bridge.as_str());

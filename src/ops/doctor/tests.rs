@@ -164,7 +164,7 @@ fn what_others_do_to_us_is_named_with_the_way_out() -> Result<()> {
     if let Some(network) = facts.networks.first_mut()
         && let Ok(dns) = &mut network.dns
     {
-        dns.dns = Some(false);
+        dns.names.socket = Some(false);
     }
     insta::assert_snapshot!(trouble(&facts, &beyond), @r"
     Warn bridge: hybr0 has an MTU of 1500 and the way out, eth0, one of 1400: large packets to the outside may get lost
@@ -173,7 +173,7 @@ fn what_others_do_to_us_is_named_with_the_way_out() -> Result<()> {
         systemctl restart hybrid-hook-dnsmasq@hybrid.service
     Fail ports: named (pid 99) has port 53 on every address; named (pid 96) has port 67 on every address
         stop named (pid 99), or keep it off hybr0; then: systemctl restart hybrid-hook-dnsmasq@hybrid.service
-        stop named (pid 96), or keep it off hybr0; then: systemctl restart hybrid-hook-dnsmasq@hybrid.service
+        stop named (pid 96), or keep it off hybr0; then: systemctl restart hybrid-hook-dhcp@hybrid.service
     Fail input: Input is shut
         open it
     Fail forward: Forward is shut

@@ -86,7 +86,7 @@ fn leftovers(of: &NetworkFacts, found: &mut Findings) {
             &mend,
         );
     }
-    if of.dns.as_ref().is_ok_and(dns::DnsState::running) {
+    if of.dns.as_ref().is_ok_and(dns::DnsState::any_running) {
         found.differs(Part::Dnsmasq, "dnsmasq", "running", "stopped: the network is down", &mend);
     }
 }

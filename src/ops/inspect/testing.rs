@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::look::{DockerFacts, DockerView, Facts, LibvirtFacts, NetworkFacts};
 use super::record::{HookRecord, HookState, NamesRecord};
 use crate::host::bridge::{Address, BridgeState, Counters, Port, PortKind, PortState};
-use crate::host::dns::DnsState;
+use crate::host::dns::{DnsState, DnsmasqState};
 use crate::host::docker::{ApiVersion, DockerNetwork, Endpoint, Version};
 use crate::host::firewall::TableState;
 use crate::host::libvirt::daemons::Daemon;
@@ -134,14 +134,7 @@ pub(in crate::ops) fn facts() -> Result<Facts> {
             bridge: Ok(Some(bridge)),
             inside: Some(BTreeMap::from([("veth1".to_owned(), "02:42:0a:00:01:40".parse()?)])),
             lost_taps: Vec::new(),
-            dns: Ok(DnsState {
-                pid: Some(411),
-                supervised: true,
-                config_current: true,
-                reload_needed: false,
-                dns: Some(true),
-                dhcp: Some(true),
-            }),
+            dns: Ok(DnsState { names: dnsmasq(411), addresses: dnsmasq(412), reload_needed: false }),
             stale_files: Some(Vec::new()),
             settings: Ok(Vec::new()),
             resolver: Ok(None),
@@ -188,4 +181,8 @@ fn installation() -> Installation {
             .collect(),
         daemons: vec![DaemonState { daemon, sees_hooks: true }],
     }
+}
+
+fn dnsmasq(pid: u32) -> DnsmasqState {
+    DnsmasqState { pid: Some(pid), supervised: true, config_current: true, socket: Some(true) }
 }

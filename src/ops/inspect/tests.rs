@@ -145,14 +145,7 @@ fn a_network_that_is_down_is_in_order_without_its_bridge() -> Result<()> {
                 n.up = false;
                 if !bridge {
                     n.bridge = Ok(None);
-                    n.dns = Ok(DnsState {
-                        pid: None,
-                        supervised: false,
-                        config_current: false,
-                        reload_needed: false,
-                        dns: None,
-                        dhcp: None,
-                    });
+                    n.dns = Ok(DnsState::default());
                 }
                 Ok(())
             });

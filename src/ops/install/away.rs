@@ -6,15 +6,16 @@ use super::place::{KINDS, Standing, Style};
 use super::record::{self, Record};
 use super::site::Site;
 use super::state::{UNIT_FOLDER, UnitStanding, standing, unit_standing};
-use super::{DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
+use super::{DHCP_UNIT, DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
 use crate::host::systemd::Verb;
 use crate::model::{Fault, NetworkName, Result};
 use crate::places::Places;
 
-/// Every running instance of dnsmasq's template.
-const DNSMASQ_INSTANCES: &str = "hybrid-hook-dnsmasq@*.service";
+/// Every running instance of dnsmasq's templates.
+const DNSMASQ_INSTANCES: [(&str, &str); 2] =
+    [(DNSMASQ_UNIT, "hybrid-hook-dnsmasq@*.service"), (DHCP_UNIT, "hybrid-hook-dhcp@*.service")];
 
 /// What there is to remove where nothing is written down: what is ours beyond doubt.
 fn recognise(site: &Site<'_>) -> Result<Record> {
@@ -135,8 +136,8 @@ impl Away<'_> {
                 );
             }
         }
-        if goes(DNSMASQ_UNIT) {
-            let result = self.site.host.command(Verb::Stop, DNSMASQ_INSTANCES, deadline);
+        for (_, instances) in DNSMASQ_INSTANCES.iter().filter(|(unit, _)| goes(unit)) {
+            let result = self.site.host.command(Verb::Stop, instances, deadline);
             self.attempt(result);
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::site::{Host, Site, UnitFile};
 use super::state::{HookStanding, UnitStanding, look};
-use super::{DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, WATCH_UNIT, away, steps};
+use super::{DHCP_UNIT, DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, WATCH_UNIT, away, steps};
 use crate::deadline::Deadline;
 use crate::host::libvirt::VersionNumber;
 use crate::host::libvirt::daemons::{Daemon, Told};
@@ -18,9 +18,10 @@ use crate::model::{Fault, Kind, Result};
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
-const UNITS: [UnitFile<'static>; 5] = [
+const UNITS: [UnitFile<'static>; 6] = [
     UnitFile { name: NET_UNIT, text: "[Unit]\n# net\n" },
     UnitFile { name: DNSMASQ_UNIT, text: "[Unit]\n# dnsmasq\n" },
+    UnitFile { name: DHCP_UNIT, text: "[Unit]\n# dhcp\n" },
     UnitFile { name: IPAM_SOCKET, text: "[Unit]\n# ipam socket\n" },
     UnitFile { name: IPAM_UNIT, text: "[Unit]\n# ipam\n" },
     UnitFile { name: WATCH_UNIT, text: "[Unit]\n# watch\n" },
@@ -188,6 +189,7 @@ fn uninstall_leaves_what_was_before_install() -> Outcome {
             "ResetFailed hybrid-hook-net.service",
             "Disable hybrid-hook-net.service",
             "Stop hybrid-hook-dnsmasq@*.service",
+            "Stop hybrid-hook-dhcp@*.service",
             "reload",
             "tell libvirtd"
         ]

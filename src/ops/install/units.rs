@@ -1,11 +1,12 @@
 //! Our unit files, as they are in `hook/systemd`.
 
-use super::{DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, UnitFile, WATCH_UNIT};
+use super::{DHCP_UNIT, DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, UnitFile, WATCH_UNIT};
 
 /// The units. They are in the executable, so that it can install itself from anywhere.
-pub const UNITS: [UnitFile<'static>; 5] = [
+pub const UNITS: [UnitFile<'static>; 6] = [
     UnitFile { name: NET_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-net.service") },
     UnitFile { name: DNSMASQ_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-dnsmasq@.service") },
+    UnitFile { name: DHCP_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-dhcp@.service") },
     UnitFile { name: IPAM_SOCKET, text: include_str!("../../../hook/systemd/hybrid-hook-ipam.socket") },
     UnitFile { name: IPAM_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook-ipam.service") },
     UnitFile { name: WATCH_UNIT, text: include_str!("../../../hook/systemd/hybrid-hook.service") },

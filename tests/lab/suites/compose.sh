@@ -66,7 +66,8 @@ unfollowed() { # NETWORK
 	local left
 	left=$(ls -d "/etc/hybrid-hook/networks/$1.toml" "/run/hybrid-hook/leases/$1.json" "/run/hybrid-hook/dnsmasq/$1" \
 		"/var/lib/hybrid-hook/networks/$1" 2>/dev/null) || true
-	same "$left" "" "files" && not systemctl is-active -q "hybrid-hook-dnsmasq@$1" && not virsh -q net-info "$1-net"
+	same "$left" "" "files" && not systemctl is-active -q "hybrid-hook-dnsmasq@$1" &&
+		not systemctl is-active -q "hybrid-hook-dhcp@$1" && not virsh -q net-info "$1-net"
 }
 
 # How Docker has a network: its settings, and what is on it.

@@ -163,7 +163,13 @@ router_end() {
 	sysctl -qw net.ipv6.conf.eth0.accept_ra=1
 }
 
+# A list of routes that change while it is made may lack one (ip says "Dump was interrupted"): so two looks.
+# The monitor, which has each change, must agree.
 has_advertised_route() {
+	advertised_route || { sleep 0.2 && advertised_route; }
+}
+
+advertised_route() {
 	ip -6 route show default proto ra | has " dev eth0 "
 }
 

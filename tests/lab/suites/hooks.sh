@@ -213,7 +213,7 @@ test_a_lock_that_is_held() {
 test_trouble_of_others_stops_nothing() {
 	dirty
 	systemctl stop hybrid-hook docker.socket docker
-	systemctl stop hybrid-hook-dnsmasq@hybrid
+	systemctl stop hybrid-hook-{dnsmasq,dhcp}@hybrid
 	mv /usr/sbin/nft /usr/sbin/nft.away
 	domain ours "$T/x" --meta 'ip="10.0.1.200" containers="label=app"'
 	local operation code=0

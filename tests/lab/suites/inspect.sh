@@ -70,7 +70,7 @@ world() {
 	nft list ruleset | grep -v counter
 	docker network ls --format '{{.ID}} {{.Name}}' | sort
 	virsh -q net-list --all | sort
-	systemctl show -P ActiveEnterTimestampMonotonic hybrid-hook hybrid-hook-dnsmasq@hybrid
+	systemctl show -P ActiveEnterTimestampMonotonic hybrid-hook hybrid-hook-{dnsmasq,dhcp}@hybrid
 	find /etc/hybrid-hook /etc/libvirt/hooks /var/lib/hybrid-hook/networks -mindepth 1 | sort
 	find /run/hybrid-hook -mindepth 1 -printf '%p %T@\n' | sort
 }
@@ -174,7 +174,10 @@ test_dnsmasq() {
 	without_service
 	systemctl stop hybrid-hook-dnsmasq@hybrid
 	check dnsmasq fail "not running"
-	names_and_mends "dnsmasq: not running" "hybrid-hook apply"
+	names_and_mends "dnsmasq for DNS: not running" "hybrid-hook apply"
+	systemctl stop hybrid-hook-dhcp@hybrid
+	check dnsmasq fail "not running"
+	names_and_mends "dnsmasq for DHCP: not running" "hybrid-hook apply"
 	echo '# edited' >>/run/hybrid-hook/dnsmasq/hybrid/dnsmasq.conf
 	names_and_mends "dnsmasq.conf: not as the registry says" "hybrid-hook apply"
 	rm /run/hybrid-hook/dnsmasq/hybrid/hosts.d/*

@@ -456,6 +456,12 @@ clean_networks() {
 	for name in $(docker network ls -q --filter type=custom --format '{{.Name}}'); do
 		[ "$name" = hybrid-net ] || docker network rm "$name"
 	done
+	# Docker 20.10 forgets no endpoint that ended in a crowd: such a network goes only after dockerd's next
+	# start, which makes its bridge once more, and that one stays.
+	for name in $(ip -o link show type bridge | sed -n 's/^[0-9]*: \(hyb-[^@:]*\).*/\1/p'); do
+		hybrid-hook network list --json | jq -e --arg b "$name" 'any(.[]; .bridge == $b)' >/dev/null ||
+			ip link delete "$name"
+	done
 	for name in $(virsh -q net-list --all --name); do
 		[[ $name != t-* ]] || virsh -q net-destroy "$name" || true
 		[[ $name != t-* ]] || virsh -q net-undefine "$name" || true

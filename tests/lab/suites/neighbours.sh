@@ -93,6 +93,12 @@ neighbours_leave() {
 	systemctl kill -s HUP libvirtd
 }
 
+# libvirt's hooks: whose, and what is in them. A folder's time is of no interest: ours came and went.
+hooks() {
+	find /etc/libvirt/hooks -printf '%p %M %u:%g %l\n' | sort
+	find /etc/libvirt/hooks -type f -exec sha256sum {} + | sort
+}
+
 test_nothing_of_others_changes_from_install_to_uninstall() {
 	dirty
 	# A host without us.
@@ -103,7 +109,7 @@ test_nothing_of_others_changes_from_install_to_uninstall() {
 	trap 'neighbours_leave; hybrid-hook install >/dev/null 2>&1; suite_end_jobs; rm -rf "$T"' EXIT
 	others >"$T/others" 2>&1 || true
 	others_whole >"$T/others.whole" 2>&1 || true
-	ls -lR /etc/libvirt/hooks >"$T/hooks"
+	hooks >"$T/hooks"
 
 	hybrid-hook install
 	same_others install
@@ -132,7 +138,7 @@ test_nothing_of_others_changes_from_install_to_uninstall() {
 	OURS=nothing-is-ours
 	cp "$T/others.whole" "$T/others"
 	same_others uninstall
-	ls -lR /etc/libvirt/hooks >"$T/hooks.now"
+	hooks >"$T/hooks.now"
 	diff "$T/hooks" "$T/hooks.now"
 	not systemctl cat hybrid-hook
 	not pgrep -f 'hybrid-hook watch'

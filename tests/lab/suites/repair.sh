@@ -55,6 +55,9 @@ test_bridge_deleted_with_guests_on_it() {
 	both_ways "$ADDRESS" linked web
 	guest 10.0.1.200 ping -c 1 -W 2 192.0.2.1
 	guest 10.0.1.200 wget -qO- http://192.0.2.1/ | has outside
+	# Who comes now gets an address as well.
+	vm late --meta 'ip="10.0.1.202"'
+	booted late
 	in_order
 }
 
@@ -105,23 +108,46 @@ test_table_flushed() {
 	in_order
 }
 
-new_dnsmasq() { # OLD PID
+# The network's two dnsmasqs: one for names, one for addresses.
+DNSMASQS=(hybrid-hook-dnsmasq@hybrid hybrid-hook-dhcp@hybrid)
+
+main_pid() { # UNIT
+	systemctl show -P MainPID "$1"
+}
+
+new_dnsmasq() { # UNIT OLD-PID
 	local pid
-	pid=$(systemctl show -P MainPID hybrid-hook-dnsmasq@hybrid)
-	[ "$pid" -gt 1 ] && [ "$pid" != "$1" ] && systemctl is-active -q hybrid-hook-dnsmasq@hybrid
+	pid=$(main_pid "$1")
+	[ "$pid" -gt 1 ] && [ "$pid" != "$2" ] && systemctl is-active -q "$1"
 }
 
 test_dnsmasq_killed() {
-	local pid
-	pid=$(systemctl show -P MainPID hybrid-hook-dnsmasq@hybrid)
-	kill -KILL "$pid"
-	eventually 10 new_dnsmasq "$pid"
+	local unit pid
+	for unit in "${DNSMASQS[@]}"; do
+		pid=$(main_pid "$unit")
+		kill -KILL "$pid"
+		eventually 10 new_dnsmasq "$unit" "$pid"
+	done
 	without_service
-	systemctl stop hybrid-hook-dnsmasq@hybrid
+	systemctl stop "${DNSMASQS[@]}"
 	hybrid-hook apply
-	systemctl is-active -q hybrid-hook-dnsmasq@hybrid
+	for unit in "${DNSMASQS[@]}"; do systemctl is-active -q "$unit"; done
 	vm db --meta 'ip="10.0.1.200"'
 	booted db
+}
+
+test_a_changed_reservation_leaves_names_alone() {
+	local names addresses
+	vm_paused db --meta 'ip="10.0.1.200" hostname="db"'
+	names=$(main_pid "${DNSMASQS[0]}")
+	addresses=$(main_pid "${DNSMASQS[1]}")
+	virsh -q destroy db
+	sed -i 's/10\.0\.1\.200/10.0.1.201/' "$T/db.xml"
+	virsh -q define "$T/db.xml"
+	virsh -q start --paused db
+	eventually 5 new_dnsmasq "${DNSMASQS[1]}" "$addresses"
+	same "$(main_pid "${DNSMASQS[0]}")" "$names" "the one for names"
+	eventually 5 eval 'nslookup db.hybrid.internal 10.0.1.1 | has 10.0.1.201'
 }
 
 test_dnsmasq_files_lost() {

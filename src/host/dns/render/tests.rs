@@ -2,10 +2,12 @@ use super::*;
 use crate::host::dns::testing::{Result, lease, network};
 use crate::model::lease::Handover;
 
+/// Both configs, the one for names first.
 fn render(text: &str) -> Result<Option<String>> {
     let network = network(text)?;
     let folder = Path::new("/run/hybrid-hook/dnsmasq/hybrid");
-    Ok(config(&network, folder, Path::new("/etc/resolv.conf")))
+    let of = |role| config(&network, role, folder, Path::new("/etc/resolv.conf"));
+    Ok(of(Role::Names).zip(of(Role::Addresses)).map(|(names, addresses)| names + "\n" + &addresses))
 }
 
 #[test]
@@ -18,11 +20,11 @@ fn the_default_network() -> Result {
         interface=hybr0
         except-interface=lo
         bind-dynamic
+        no-hosts
 
         # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
-        # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
-        # with it, a DHCP lease would keep a guest's name after the guest has ended.
-        no-hosts
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -32,16 +34,24 @@ fn the_default_network() -> Result {
         host-record=host.hybrid.internal,gateway.hybrid.internal,host,gateway,10.0.1.1
         local=/1.0.10.in-addr.arpa/
 
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-52383df1.pid
+
+        # Network hybrid, written by hybrid-hook; changes are overwritten.
+
+        # On this bridge and nowhere else, also when it comes late or again.
+        interface=hybr0
+        except-interface=lo
+        bind-dynamic
+        no-hosts
+        port=0
+
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
         dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
-        # After that one: dnsmasq looks through its folders from the last to the first at each answer.
-        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
         dhcp-lease-max=100000
         dhcp-ignore-names
         dhcp-ignore-clid
-        no-ping
         dhcp-authoritative
 
         # "static": no address for a NIC that we don't know.
@@ -54,7 +64,7 @@ fn the_default_network() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-8113cce1.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dhcp-8a3958d9.pid
     "#);
     Ok(())
 }
@@ -71,11 +81,11 @@ fn both_families_and_jumbo_frames() -> Result {
         interface=hybr0
         except-interface=lo
         bind-dynamic
+        no-hosts
 
         # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
-        # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
-        # with it, a DHCP lease would keep a guest's name after the guest has ended.
-        no-hosts
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -89,16 +99,24 @@ fn both_families_and_jumbo_frames() -> Result {
         local=/11.0.10.in-addr.arpa/
         local=/0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa/
 
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-c6231aed.pid
+
+        # Network hybrid, written by hybrid-hook; changes are overwritten.
+
+        # On this bridge and nowhere else, also when it comes late or again.
+        interface=hybr0
+        except-interface=lo
+        bind-dynamic
+        no-hosts
+        port=0
+
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
         dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
-        # After that one: dnsmasq looks through its folders from the last to the first at each answer.
-        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
         dhcp-lease-max=100000
         dhcp-ignore-names
         dhcp-ignore-clid
-        no-ping
         dhcp-authoritative
 
         # "static": no address for a NIC that we don't know.
@@ -119,7 +137,7 @@ fn both_families_and_jumbo_frames() -> Result {
         enable-ra
         ra-param=hybr0,mtu:9000,low,60,1800
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-91c312c3.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dhcp-b04617a7.pid
     "#);
     Ok(())
 }
@@ -137,11 +155,11 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         interface=br0
         except-interface=lo
         bind-dynamic
+        no-hosts
 
         # Names: our guests' from hosts.d, the rest from the host's own resolvers. A bare name is never
-        # asked outside, so that one without IPv6 is "no data" and not REFUSED. There is no "domain=":
-        # with it, a DHCP lease would keep a guest's name after the guest has ended.
-        no-hosts
+        # asked outside, so that one without IPv6 is "no data" and not REFUSED.
+        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         local=/hybrid.internal/
         local=//
         domain-needed
@@ -151,16 +169,24 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         host-record=host.hybrid.internal,host,192.168.7.9
         host-record=gateway.hybrid.internal,gateway,192.168.7.1
 
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-f6bb75fb.pid
+
+        # Network hybrid, written by hybrid-hook; changes are overwritten.
+
+        # On this bridge and nowhere else, also when it comes late or again.
+        interface=br0
+        except-interface=lo
+        bind-dynamic
+        no-hosts
+        port=0
+
         # Addresses: for the NICs in dhcp-hosts.d, known by their MAC alone. A guest's word for its own
         # name is not taken.
         dhcp-hostsdir=/run/hybrid-hook/dnsmasq/hybrid/dhcp-hosts.d
-        # After that one: dnsmasq looks through its folders from the last to the first at each answer.
-        hostsdir=/run/hybrid-hook/dnsmasq/hybrid/hosts.d
         dhcp-leasefile=/run/hybrid-hook/dnsmasq/hybrid/leases
         dhcp-lease-max=100000
         dhcp-ignore-names
         dhcp-ignore-clid
-        no-ping
 
         # "static": no address for a NIC that we don't know.
         dhcp-range=192.168.7.0,static,255.255.255.0,1h
@@ -172,7 +198,7 @@ fn an_adopted_lan_keeps_its_own_router_and_reverse_names() -> Result {
         dhcp-option=tag:!sole,option:router
         dhcp-option=tag:!sole,option:dns-server
 
-        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dnsmasq-6dd1fb14.pid
+        pid-file=/run/hybrid-hook/dnsmasq/hybrid/dhcp-a9fa6ad5.pid
     "#);
     Ok(())
 }
@@ -187,7 +213,7 @@ fn an_adopted_bridge_without_an_address_can_not_be_served() -> Result {
 #[test]
 fn another_config_has_another_pid_file() -> Result {
     let one = render("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?.unwrap_or_default();
-    let two = render("format = 1\nmtu = 1400\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?.unwrap_or_default();
+    let two = render("format = 1\n[ipv4]\nsubnet = \"10.0.2.0/24\"\n")?.unwrap_or_default();
     assert!(pid_file_of(&one).is_some());
     assert_ne!(pid_file_of(&one), pid_file_of(&two));
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{APPLY, Findings};
 use crate::host::bridge::BridgeState;
-use crate::host::dns;
+use crate::host::dns::Role;
 use crate::host::docker::DockerNetwork;
 use crate::host::libvirt::LibvirtNetwork;
 use crate::model::{Fault, Kind, LeaseState, MacAddress, Network, Origin};
@@ -23,43 +23,34 @@ pub(super) fn compare_dns(facts: &Facts, of: &NetworkFacts, bridge_in_order: boo
         Err(fault) => return found.cannot_see(Part::Dnsmasq, "dnsmasq", fault.to_string(), !facts.root),
     };
     if serves(&of.network) {
-        if !state.running() {
-            found.differs(Part::Dnsmasq, "dnsmasq", "not running", "running", APPLY);
-        } else if !state.config_current {
-            found.differs(
-                Part::Dnsmasq,
-                "dnsmasq",
-                "running with another config",
-                "running with the one on disk",
-                APPLY,
-            );
-        } else if state.reload_needed {
-            found.differs(
-                Part::Dnsmasq,
-                "dnsmasq",
-                "without a changed reservation",
-                "with all reservations",
-                APPLY,
-            );
-        }
-        // A socket comes and goes with the bridge's address: without that there is nothing to add.
-        let lacks = |socket: Option<bool>| state.running() && bridge_in_order && socket == Some(false);
-        for (name, socket) in [("DNS", state.dns), ("DHCP", state.dhcp)] {
-            if lacks(socket) {
-                let mend = format!("systemctl restart {}", dns::unit(&of.network.name));
+        for (role, daemon) in state.each() {
+            let is = if daemon.pid.is_none() {
+                Some(("not running", "running"))
+            } else if !daemon.config_current {
+                Some(("running with another config", "running with the one on disk"))
+            } else if role == Role::Addresses && state.reload_needed {
+                Some(("without a changed reservation", "with all reservations"))
+            } else {
+                None
+            };
+            if let Some((is, should)) = is {
+                found.differs(Part::Dnsmasq, format!("dnsmasq for {}", role.protocol()), is, should, APPLY);
+            }
+            // A socket comes and goes with the bridge's address: without that there is nothing to add.
+            if daemon.pid.is_some() && bridge_in_order && daemon.socket == Some(false) {
                 found.differs(
                     Part::Dnsmasq,
-                    format!("dnsmasq's socket for {name}"),
+                    format!("dnsmasq's socket for {}", role.protocol()),
                     "missing",
                     "there",
-                    mend,
+                    format!("systemctl restart {}", role.unit(&of.network.name)),
                 );
             }
         }
-        if facts.root && state.running() && state.dns.is_none() {
+        if facts.root && state.each().iter().any(|(_, d)| d.pid.is_some() && d.socket.is_none()) {
             found.cannot_see(Part::Dnsmasq, "dnsmasq's sockets", "its process could not be looked at", false);
         }
-    } else if state.running() {
+    } else if state.any_running() {
         found.differs(
             Part::Dnsmasq,
             "dnsmasq",

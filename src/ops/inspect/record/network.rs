@@ -235,22 +235,24 @@ pub enum PoolGuests {
     Containers,
 }
 
-/// A network's dnsmasq.
+/// A network's dnsmasqs: one answers for names, one gives addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DnsmasqRecord {
-    /// Whether there is to be one: not where the bridge has no address of its own.
+    /// Whether they are to be there: not where the bridge has no address of its own.
     pub wanted: bool,
-    /// Whether it runs.
+    /// Whether both run.
     pub running: bool,
-    /// Its process.
+    /// The process that answers for names.
     pub pid: Option<u32>,
-    /// systemd restarts it when it dies.
+    /// The process that gives addresses.
+    pub dhcp_pid: Option<u32>,
+    /// systemd restarts each when it dies.
     pub supervised: bool,
-    /// It runs with the config that is on disk.
+    /// Both run with the config that is on disk.
     pub config_current: bool,
-    /// It has a socket for DNS; null: only root can know.
+    /// The one for names has a socket for DNS; null: only root can know.
     pub dns_socket: Option<bool>,
-    /// It has a socket for DHCP; null: only root can know.
+    /// The one for addresses has a socket for DHCP; null: only root can know.
     pub dhcp_socket: Option<bool>,
     /// Files that are not as the registry says; null: only root can know.
     pub stale_files: Option<Vec<PathBuf>>,

@@ -43,7 +43,7 @@ lab_create() { # NAME RELEASE
 }
 
 lab_boot() { # NAME
-	local dir pid began=$SECONDS
+	local dir pid named began=$SECONDS
 	dir=$(lab_dir "$1")
 	date +%s >"$dir/since"
 	rm -f "$dir/pid"
@@ -55,9 +55,12 @@ lab_boot() { # NAME
 	) &
 	disown
 	for _ in {1..600}; do
+		# Looked at first: what comes between the two looks has not died.
+		named=
+		[ ! -e "$dir/pid" ] || named=1
 		if pid=$(lab_pid "$1"); then
 			lab_answers "$pid" && break
-		elif [ -e "$dir/pid" ]; then
+		elif [ -n "$named" ]; then
 			note "lab $1 died as it booted; the end of its console:"
 			tail -n 15 "$dir/console.log" >&2
 			return 1

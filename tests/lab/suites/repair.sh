@@ -142,8 +142,8 @@ test_a_changed_reservation_leaves_names_alone() {
 	names=$(main_pid "${DNSMASQS[0]}")
 	addresses=$(main_pid "${DNSMASQS[1]}")
 	virsh -q destroy db
-	sed -i 's/10\.0\.1\.200/10.0.1.201/' "$T/db.xml"
-	virsh -q define "$T/db.xml"
+	virsh dumpxml --inactive db | sed 's/10\.0\.1\.200/10.0.1.201/' >"$T/moved.xml"
+	virsh -q define "$T/moved.xml"
 	virsh -q start --paused db
 	eventually 5 new_dnsmasq "${DNSMASQS[1]}" "$addresses"
 	same "$(main_pid "${DNSMASQS[0]}")" "$names" "the one for names"

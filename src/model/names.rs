@@ -128,6 +128,13 @@ impl NetworkName {
         };
         InterfaceName(name)
     }
+
+    /// The name that the Docker and the libvirt network of a network of this name get when none is chosen:
+    /// `NAME-net`.
+    #[must_use]
+    pub fn default_net(&self) -> DockerName {
+        DockerName(format!("{self}-net"))
+    }
 }
 
 /// A DNS label: 1 to 63 of `a-z`, `0-9` and `-`, no `-` at the ends (RFC 1035, section 2.3.1; RFC 1123, section 2.1).

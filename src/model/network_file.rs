@@ -108,7 +108,7 @@ impl NetworkFile {
     /// Checks everything and fills in the defaults.
     pub fn network(&self, name: &NetworkName) -> Result<Network, Invalid> {
         let under = |suffix: &str| format!("{name}{suffix}");
-        let net_name: DockerName = under("-net").parse()?;
+        let net_name = name.default_net();
         let ipv4 = self.family(self.ipv4.as_ref(), true, None)?;
         let ipv6 = self.family(self.ipv6.as_ref(), false, ipv4.as_ref())?;
         let network = Network {

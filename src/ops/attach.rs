@@ -200,12 +200,8 @@ pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -
             };
             let left = macs(&new);
             for mac in macs(live.as_bytes()).into_iter().filter(|mac| !left.contains(mac)) {
-                libvirt.detach(
-                    &id,
-                    &domain_xml::interface_on(&format!("{name}-net"), mac),
-                    only_live,
-                    deadline,
-                )?;
+                let nic = domain_xml::interface_on(name.default_net().as_str(), mac);
+                libvirt.detach(&id, &nic, only_live, deadline)?;
             }
             changed = true;
         }

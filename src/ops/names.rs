@@ -70,26 +70,40 @@ pub fn reach(context: &Context, network: &Network, deadline: Deadline) -> Result
     let ask = deadline.at_most(super::ASK);
     let state = resolver::state(network, ask)?;
     let docker = Docker::connect(ask).ok().map(|d| d.version().engine.clone());
-    let mut leases = Registry::of(&context.places, &network.name).read()?;
-    leases.retain(|l| l.state_now(&context.boot) == LeaseState::Active);
-    Ok(judge(network, &state, docker.as_deref(), &leases, &context.places.network_file(&network.name)))
+    reach_as_seen(context, network, Some(&state), docker.as_deref())
 }
 
-/// Decides it. `docker` is the engine's version, where Docker answers; `leases` are the active ones.
+/// As [`reach`], by what was seen already: the host's resolver, `None` where it has nothing to be told, and the
+/// version of Docker's engine, where that answers.
+///
+/// # Errors
+/// The registry can't be read.
+pub(super) fn reach_as_seen(
+    context: &Context,
+    network: &Network,
+    state: Option<&State>,
+    docker: Option<&str>,
+) -> Result<Vec<Reach>> {
+    let mut leases = Registry::of(&context.places, &network.name).read()?;
+    leases.retain(|l| l.state_now(&context.boot) == LeaseState::Active);
+    Ok(judge(network, state, docker, &leases, &context.places.network_file(&network.name)))
+}
+
+/// Decides it; `leases` are the active ones.
 fn judge(
     network: &Network,
-    state: &State,
+    state: Option<&State>,
     docker: Option<&str>,
     leases: &[Lease],
     file: &Path,
 ) -> Vec<Reach> {
-    if network.resolvers().next().is_none() {
+    let Some(state) = state.filter(|_| network.resolvers().next().is_some()) else {
         let why = "the bridge is adopted and has no address on which names could be asked";
         let mend = format!("address = \"…\" in {}, then: hybrid-hook apply {}", file.display(), network.name);
         return [Asker::Host, Asker::Containers, Asker::Vms]
             .map(|asker| Reach { asker, works: Works::No, path: why.to_owned(), mend: Some(mend.clone()) })
             .to_vec();
-    }
+    };
     let host = host(network, state, file);
     let containers = docker.map(|engine| containers(network, state, engine, &host));
     [Some(host), containers, Some(vms(network, leases))].into_iter().flatten().collect()

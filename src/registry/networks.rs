@@ -64,10 +64,10 @@ pub fn may_name(places: &Places, names_of_others: &[&str]) -> bool {
     let Ok(all) = names(places) else { return true };
     all.iter().any(|name| {
         let Ok(text) = std::fs::read_to_string(places.network_file(name)) else { return true };
-        let (bridge, net) = (name.default_bridge(), format!("{name}-net"));
+        let (bridge, net) = (name.default_bridge(), name.default_net());
         // What is written with an escape is not seen in the text.
         text.contains('\\')
-            || names_of_others.iter().any(|n| *n == bridge.as_str() || *n == net || text.contains(n))
+            || names_of_others.iter().any(|n| *n == bridge.as_str() || *n == net.as_str() || text.contains(n))
     })
 }
 

@@ -122,10 +122,10 @@ pub(in crate::ops) fn look(context: &Context, only: Option<&NetworkName>) -> Res
     });
     let installation = ask("systemd", ASK, |deadline| install::state(Path::new("/"), deadline));
     let nat = nat(context, root);
-    let names: Vec<_> = chosen.iter().map(|network| names_of(context, network, root)).collect();
     let mut networks: Vec<_> = chosen.into_iter().map(|network| local(context, network, root)).collect();
-    for (of, names) in networks.iter_mut().zip(names) {
-        of.names = names.answer().ok().filter(|_| of.up);
+    let docker = docker.answer();
+    for of in &mut networks {
+        of.names = names_of(context, of, docker.as_ref().ok()).filter(|_| root && of.up);
     }
     let installation = installation.answer();
     Ok(Facts {
@@ -134,7 +134,7 @@ pub(in crate::ops) fn look(context: &Context, only: Option<&NetworkName>) -> Res
         networks,
         unreadable,
         nat: nat.answer(),
-        docker: docker.answer(),
+        docker,
         libvirt: libvirt.answer(),
         installation,
         service: Lock::holder(&context.places.run.join("watch.lock")),
@@ -190,17 +190,13 @@ fn nat(context: &Context, root: bool) -> Question<TableState> {
     })
 }
 
-/// Asks systemd and Docker how names are resolved.
-fn names_of(context: &Context, network: &Network, root: bool) -> Question<NamesRecord> {
-    let (context, network) = (context.clone(), network.clone());
-    ask("the host's resolver", ASK, move |deadline| {
-        if !root {
-            return Err(root_only());
-        }
-        let clashes = names::clashes(&context, &network)?;
-        let reach = names::reach(&context, &network, deadline)?;
-        Ok(NamesRecord { reach, clashes: clashes.into_iter().map(NameClashRecord::from).collect() })
-    })
+/// Who resolves a network's names, by what was seen of the host's resolver and of Docker.
+fn names_of(context: &Context, of: &NetworkFacts, docker: Option<&DockerFacts>) -> Option<NamesRecord> {
+    let state = of.resolver.as_ref().ok()?.as_ref();
+    let engine = docker.map(|d| d.version.engine.as_str());
+    let reach = names::reach_as_seen(context, &of.network, state, engine).ok()?;
+    let clashes = names::clashes(context, &of.network).ok()?;
+    Some(NamesRecord { reach, clashes: clashes.into_iter().map(NameClashRecord::from).collect() })
 }
 
 /// The kernel and our own files.

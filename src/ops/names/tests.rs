@@ -22,7 +22,7 @@ fn state(conf: &str) -> State {
 fn shown(network: &Network, state: &State, docker: Option<&str>) -> Vec<String> {
     let file = Path::new("/etc/hybrid-hook/networks/hybrid.toml");
     let line = |r: Reach| format!("{:?} {:?}: {} [{}]", r.asker, r.works, r.path, r.mend.unwrap_or_default());
-    judge(network, state, docker, &[], file).into_iter().map(line).collect()
+    judge(network, Some(state), docker, &[], file).into_iter().map(line).collect()
 }
 
 const STUB: &str = "nameserver 127.0.0.53\nsearch hybrid.internal\n";

@@ -1,6 +1,6 @@
 //! What must hold with a real dockerd. It makes bridges and containers, so it runs only where `HYBRID_TEST_DOCKER=1`
 //! says that the host is a throw-away one (the lab), and says "skipped" elsewhere. It needs root, `ip` and the image
-//! `hybrid-lab`.
+//! `hybrid-lab`. `tests/lab/cargo-docker` runs it in labs.
 
 #![allow(
     clippy::unwrap_used,
@@ -113,9 +113,12 @@ fn bridge() -> String {
     sh("ip -4 -br addr show hybrt0").split_whitespace().skip(2).collect::<Vec<_>>().join(" ")
 }
 
+/// Its default routes, without Docker's names of interfaces: after a restart they may be numbered otherwise.
 fn route(container: &str) -> String {
     let all = sh(&format!("docker exec {container} ip route"));
-    all.lines().filter(|l| l.starts_with("default")).collect::<Vec<_>>().join("; ")
+    let ways =
+        all.lines().filter(|l| l.starts_with("default")).map(|l| l.split(" dev eth").next().unwrap_or(l));
+    ways.collect::<Vec<_>>().join("; ")
 }
 
 fn kind<T>(result: Result<T>) -> Option<(Kind, String)> {
@@ -356,14 +359,12 @@ fn a_container_that_we_connect_keeps_its_default_route() {
     host.docker.ensure_network(&net, soon()).unwrap();
     sh("docker network create zz-hht-shop");
     sh("docker network create --internal zz-hht-inside");
-    for (name, on, has) in [
-        ("hht-bridge", "bridge", true),
-        ("hht-shop", "zz-hht-shop", true),
-        ("hht-inside", "zz-hht-inside", false),
-    ] {
+    for (name, on) in [("hht-bridge", "bridge"), ("hht-shop", "zz-hht-shop"), ("hht-inside", "zz-hht-inside")]
+    {
         let id = host.run(name, &format!("--network {on}"));
         let before = route(name);
-        assert_eq!(!before.is_empty(), has, "{name}: {before}");
+        // On an internal network it depends on Docker's version.
+        assert!(!before.is_empty() || name == "hht-inside", "{name} has no default route");
         // Three times, because Docker's idea of the route must stay right as well.
         for round in 0..3 {
             let made = host.docker.connect_container(&net, &id, &Want::default(), soon()).unwrap();

@@ -4,7 +4,7 @@
 # the hook and the service.
 #
 #   vagrant-check.sh [--release R] [PART…]      all parts, or some of:
-#   example lifecycle refusal parallel untouched templates gem time
+#   example lifecycle project refusal parallel untouched templates gem time
 #
 # It takes half an hour per release without KVM. The lab is called vagrant-RELEASE
 # (HYBRID_LAB_NAME names one that is up and stays up).
@@ -15,8 +15,15 @@ repo=$(readlink -f "$here/../..")
 release=bookworm
 [ "${1-}" != --release ] || { release=$2 && shift 2; }
 name=${HYBRID_LAB_NAME:-vagrant-$release}
-parts=("$@")
-[ $# -gt 0 ] || parts=(refusal example lifecycle parallel untouched templates gem time)
+parts=(refusal example lifecycle project parallel untouched templates gem time)
+for part in "$@"; do
+	[[ " ${parts[*]} " = *" $part "* ]] || {
+		echo "error: no part $part" >&2
+		echo "hint: ${parts[*]}" >&2
+		exit 2
+	}
+done
+[ $# = 0 ] || parts=("$@")
 work=$(mktemp -d)
 failed=0
 
@@ -172,6 +179,33 @@ nothing_left() { # DOMAIN
 	ok "no record" fails bash -c "'$here/lab' --name '$name' run nslookup db.hybrid.internal 10.0.1.1 | grep -q 10.0.1.20"
 	ok "no port but containers'" fails bash -c "'$here/lab' --name '$name' run ls /sys/class/net/hybr0/brif | grep vnet"
 	ok "the libvirt network and the bridge are there" lab run sh -c 'virsh net-info hybrid-net | grep "Active: *yes" && ip link show hybr0 up'
+}
+
+# A machine on a Docker network that somebody else made, a Compose project's say.
+project() {
+	local dir address domain
+	lab run docker network create --subnet 172.31.0.0/24 --ip-range 172.31.0.0/25 shop_default >/dev/null
+	peer=shop-web-1
+	lab run docker run -d --name "$peer" --network shop_default --network-alias web hybrid-lab httpd -f -h /www >/dev/null
+	container=$(lab run docker inspect "$peer" -f '{{ .NetworkSettings.Networks.shop_default.IPAddress }}')
+	dir=$(checkout "  config.vm.define('db') { |db| db.hybrid.docker_network 'shop_default', hostname: 'db' }")
+	domain=$(basename "$dir" | tr -cd 'A-Za-z0-9_.-')_db
+	ok "up before the network is followed is refused" fails vagrant "$dir" up
+	ok "with what to do" says 'hybrid-hook network follow shop_default'
+	ok "nothing was created" fails lab run virsh dominfo "$domain"
+	ok "network follow" lab run hybrid-hook network follow shop_default
+	ok "up" vagrant "$dir" up
+	address=$(lab run hybrid-hook leases --network shop-default --json | jq -r '.[] | select(.hostname == "db").address')
+	ok "says its address" says "Hybrid network \"shop-default\": $address (db.shop-default.internal)"
+	ok "outside Docker's range" [ "${address##*.}" -ge 128 ]
+	ok "ping and HTTP both ways" both_ways "$dir" db "$address"
+	ok "the project's service by its name" bash -c "[ \"\$('$here/lab' --name '$name' vagrant '$dir' ssh db -c 'curl -s -m 10 http://web/' </dev/null 2>/dev/null)\" = 'the tiny container' ]"
+	ok "destroy" vagrant "$dir" destroy -f
+	ok "no lease" bash -c "'$here/lab' --name '$name' run hybrid-hook leases --network shop-default --json | jq -e 'all(.[]; .hostname != \"db\")'"
+	lab run docker rm -f "$peer" >/dev/null
+	ok "Docker's network goes" lab run docker network rm shop_default
+	ok "and ours with it" lab run sh -c 'for i in 1 2 3 4 5; do hybrid-hook network show shop-default >/dev/null 2>&1 || exit 0; sleep 1; done; exit 1'
+	neighbour
 }
 
 refusal() {

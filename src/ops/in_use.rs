@@ -25,7 +25,8 @@ pub(super) fn refuse(context: &Context, network: &Network, deadline: Deadline) -
         endpoints = there.map(|network| network.endpoints).unwrap_or_default();
         let there =
             |l: &Lease| endpoints.iter().any(|e| e.container.as_ref().is_some_and(|id| l.is_owned_by(id)));
-        leases.retain(|l| !of_a_container(l) || there(l));
+        let now = context.now();
+        leases.retain(|l| !of_a_container(l) || there(l) || l.is_starting(&context.boot, now));
     }
     let mut guests: Vec<String> = leases.iter().map(|l| format!("{} ({})", l.holder(), l.address)).collect();
     let listed = |id: &OwnerId| leases.iter().any(|l| l.is_owned_by(id));

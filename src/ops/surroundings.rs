@@ -282,7 +282,7 @@ fn forget_host_names(context: &Context, network: &Network, deadline: Deadline) -
     Ok(forgotten?.or(resolver::keep_list_without_us(&context.places, &up)?))
 }
 
-/// dnsmasq's files as a whole, and the process.
+/// dnsmasq's files as a whole, and the processes.
 fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
     let kept = resolver::keep_list_without_us(&context.places, &up_networks(context)?.0)?;
     let change = kept.or(dns::write_static(network, &context.places)?);

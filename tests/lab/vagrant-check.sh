@@ -184,6 +184,8 @@ nothing_left() { # DOMAIN
 # A machine on a Docker network that somebody else made, a Compose project's say.
 project() {
 	local dir address domain
+	lab run docker rm -f shop-web-1 >/dev/null 2>&1 || :
+	lab run docker network rm shop_default >/dev/null 2>&1 || :
 	lab run docker network create --subnet 172.31.0.0/24 --ip-range 172.31.0.0/25 shop_default >/dev/null
 	peer=shop-web-1
 	lab run docker run -d --name "$peer" --network shop_default --network-alias web hybrid-lab httpd -f -h /www >/dev/null
@@ -195,14 +197,14 @@ project() {
 	ok "nothing was created" fails lab run virsh dominfo "$domain"
 	ok "network follow" lab run hybrid-hook network follow shop_default
 	ok "up" vagrant "$dir" up
-	address=$(lab run hybrid-hook leases --network shop-default --json | jq -r '.[] | select(.hostname == "db").address')
+	address=$(lab run hybrid-hook leases --network shop-default --json | jq -r '.[] | select(.hostname == "db").address') || :
 	ok "says its address" says "Hybrid network \"shop-default\": $address (db.shop-default.internal)"
 	ok "outside Docker's range" [ "${address##*.}" -ge 128 ]
 	ok "ping and HTTP both ways" both_ways "$dir" db "$address"
 	ok "the project's service by its name" bash -c "[ \"\$('$here/lab' --name '$name' vagrant '$dir' ssh db -c 'curl -s -m 10 http://web/' </dev/null 2>/dev/null)\" = 'the tiny container' ]"
 	ok "destroy" vagrant "$dir" destroy -f
 	ok "no lease" bash -c "'$here/lab' --name '$name' run hybrid-hook leases --network shop-default --json | jq -e 'all(.[]; .hostname != \"db\")'"
-	lab run docker rm -f "$peer" >/dev/null
+	lab run docker rm -f "$peer" >/dev/null || :
 	ok "Docker's network goes" lab run docker network rm shop_default
 	ok "and ours with it" lab run sh -c 'for i in 1 2 3 4 5; do hybrid-hook network show shop-default >/dev/null 2>&1 || exit 0; sleep 1; done; exit 1'
 	neighbour

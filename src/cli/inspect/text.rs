@@ -202,8 +202,9 @@ fn names(record: &NamesRecord) -> Vec<(&'static str, String)> {
 fn dnsmasq(record: &DnsmasqRecord) -> String {
     let (dns, dhcp) = match (record.pid, record.dhcp_pid) {
         (Some(dns), Some(dhcp)) => (dns, dhcp),
-        (Some(_), None) => return "not running for DHCP".to_owned(),
-        (None, Some(_)) => return "not running for DNS".to_owned(),
+        (Some(_), None) if record.wanted => return "not running for DHCP".to_owned(),
+        (None, Some(_)) if record.wanted => return "not running for DNS".to_owned(),
+        (Some(left), None) | (None, Some(left)) => return format!("process {left}, which is not wanted"),
         (None, None) if record.wanted => return "not running".to_owned(),
         (None, None) => return "none wanted".to_owned(),
     };

@@ -340,7 +340,7 @@ pub fn remove_lease(network: &Network, places: &Places, mac: MacAddress) -> Resu
 /// The guests' files as they should be: file names and texts, none of them empty.
 struct Rendering {
     reservations: HashMap<String, String>,
-    hosts: HashMap<String, String>,
+    hosts: shared::Texts,
 }
 
 fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
@@ -361,7 +361,7 @@ fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
         }
         names_of.insert(mac, hosts(network, &lease, mac));
     }
-    let mut shared = HashMap::<_, String>::new();
+    let mut shared = shared::Texts::new();
     for (mac, text) in names_of.into_iter().filter(|(_, text)| !text.is_empty()) {
         shared.entry(shared::file_name(mac)).or_default().push_str(&text);
     }
@@ -413,15 +413,7 @@ pub fn write_all(network: &Network, places: &Places, leases: &[Lease]) -> Result
     for (name, text) in &reservations {
         written = written.max(own.put_reservation(&own.reservations().join(name), text)?);
     }
-    for name in names(&own.hosts())? {
-        if !hosts.contains_key(&name) {
-            written = written.max(shared::put_file(&own, &name, "")?);
-        }
-    }
-    for (name, text) in &hosts {
-        written = written.max(shared::put_file(&own, name, text)?);
-    }
-    Ok(written)
+    Ok(written.max(shared::put_all(&own, &hosts)?))
 }
 
 #[cfg(test)]

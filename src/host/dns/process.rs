@@ -33,7 +33,7 @@ pub struct DnsState {
     pub names: DnsmasqState,
     /// The one that gives addresses; its socket is UDP port 67 or, on a network with IPv6 only, 547.
     pub addresses: DnsmasqState,
-    /// A reservation was changed or removed and it has not been told.
+    /// A reservation was changed or removed and the one for addresses has not been told.
     pub reload_needed: bool,
 }
 
@@ -173,6 +173,7 @@ impl<'a> Dnsmasq<'a> {
         if let Some(r) = &running
             && self.current(r.pid)?
             && !self.reload_needed()
+            && (r.supervised || !self.by_systemd(deadline)?)
         {
             return Ok(Change::None);
         }
@@ -207,12 +208,13 @@ impl<'a> Dnsmasq<'a> {
     }
 
     fn restart(&self, running: Option<Running>, deadline: Deadline) -> Result<()> {
+        // First, so that after a crash the old process counts as one with another config. And so that the next
+        // one to appear is the new process's.
+        self.forget_pid_files()?;
         if self.role == Role::Addresses {
             // Before the start: what is changed from here on is noted anew.
             remove(&self.own.reload_needed())?;
         }
-        // So that the next one to appear is the new process's.
-        self.forget_pid_files()?;
         let started = self.start_again(running, deadline);
         if started.is_err() && self.role == Role::Addresses {
             self.own.note_reload()?;

@@ -14,8 +14,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// Both, in the order in which they are started.
-    pub const ALL: [Self; 2] = [Self::Addresses, Self::Names];
+    /// Both, in the order in which they are started. One of before, which did both, ends as the one for names.
+    pub const ALL: [Self; 2] = [Self::Names, Self::Addresses];
 
     /// The systemd unit of a network's dnsmasq.
     #[must_use]

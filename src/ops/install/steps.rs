@@ -7,12 +7,15 @@ use super::place::{HOOKS, KINDS, Standing, Style, taken};
 use super::record::{self, Record, add};
 use super::site::{Site, UnitFile};
 use super::state::{UNIT_FOLDER, UnitStanding, look, standing, unit_standing};
-use super::{IPAM_SOCKET, IPAM_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
+use super::{DHCP_UNIT, DNSMASQ_UNIT, IPAM_SOCKET, IPAM_UNIT, NET_UNIT, Report, WATCH_UNIT, files};
 use crate::deadline::Deadline;
 use crate::host::libvirt::daemons::{Daemon, Told};
 use crate::host::systemd::Verb;
 use crate::model::{Fault, Result};
 use crate::places::Places;
+
+/// Where one of these was rewritten, the service is started anew.
+const OF_THE_SERVICE: [&str; 3] = [WATCH_UNIT, DNSMASQ_UNIT, DHCP_UNIT];
 
 /// A clean-up gets so long, however late it is.
 const UNDO: Duration = Duration::from_secs(30);
@@ -207,8 +210,9 @@ impl Work<'_> {
                 self.report.changed = true;
                 self.report.done.push(format!("started {name}"));
             }
-        } else if name == WATCH_UNIT && rewritten.iter().any(|r| r == name) {
-            // The other one must not be: it would take networks down under their guests.
+        } else if name == WATCH_UNIT && rewritten.iter().any(|r| OF_THE_SERVICE.contains(&r.as_str())) {
+            // At its start it looks at all networks: a dnsmasq that ran by a unit of before is started anew. The
+            // one that brings networks up must not be restarted: it would take them down under their guests.
             host.command(Verb::Restart, name, deadline)?;
             self.report.done.push(format!("restarted {name}"));
         }

@@ -177,6 +177,21 @@ test_labels_that_docker_does_not_check() {
 	same "$(cat /run/hybrid-hook/dnsmasq/hybrid/hosts.d/* | grep -c .)" 1
 }
 
+# Its names stand in another file of dnsmasq's with another MAC. The one before is gone when this one runs, and
+# what was heard of both may be written down at once.
+test_an_address_keeps_its_name_while_its_mac_changes() {
+	local digit
+	for digit in 1 7 3 d 2 8; do
+		docker rm -f web >/dev/null 2>&1 || true
+		container web --network hybrid-net --ip 10.0.1.90 --mac-address "02:42:0a:00:01:1$digit"
+		eventually 3 answers web.hybrid.internal A 10.0.1.90
+		eventually 3 answers 90.1.0.10.in-addr.arpa PTR web.hybrid.internal.
+		# And it stays so: nothing that is late takes it away.
+		sleep 0.5
+		answers web.hybrid.internal A 10.0.1.90
+	done
+}
+
 test_a_container_renamed_or_replaced_is_so_in_a_second() {
 	local address
 	container web

@@ -343,7 +343,12 @@ serves() { # ADDRESS NAME
 # NAME is up, at the address that the registry says. Its address is in $ADDRESS.
 booted() { # NAME [NETWORK]
 	ADDRESS=$(address "$@")
-	eventually 120 serves "$ADDRESS" "$1"
+	eventually 120 serves "$ADDRESS" "$1" || {
+		echo "$1 is $(virsh domstate "$1" | head -n 1); the end of its console, and what it asked by DHCP:"
+		tail -n 5 "/var/log/hybrid-lab/$1.console"
+		journalctl -q --no-pager -o short-precise -t dnsmasq-dhcp -n 200 | grep -F "$(lease "$1" .mac "${2:-hybrid}")" | tail -n 5 || true
+		return 1
+	}
 }
 
 guest() { # ADDRESS CMD…

@@ -341,7 +341,10 @@ time_it() {
 	done
 	sort -k2,2 -k3,3n "$work/times" | awk '{ n[$2]++; v[$2, n[$2]] = $3 } END {
 		h = v["hand", 2]; p = v["plugin", 2]
-		printf "median by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100 }'
+		printf "median by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100
+		# The round that other work on the machine disturbed least.
+		h = v["hand", 1]; p = v["plugin", 1]
+		printf "lowest by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100 }'
 }
 
 finish() {

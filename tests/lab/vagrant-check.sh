@@ -75,6 +75,11 @@ checkout() { # VAGRANTFILE-BODY: prints a new folder
 	echo "$dir"
 }
 
+# As vagrant-libvirt names it.
+domain_of() { # DIR MACHINE
+	echo "$(basename "$1" | tr -cd 'A-Za-z0-9_.-')_$2"
+}
+
 write() { # DIR BODY
 	printf "Vagrant.configure('2') do |config|\n  config.vm.box = 'hybrid-lab'\n%s\nend\n" "$2" >"$1/Vagrantfile"
 }
@@ -139,7 +144,7 @@ lifecycle() {
 	local dir domain line="  config.vm.define('db') { |db| db.hybrid.network 'hybrid', ip: '10.0.1.200', hostname: 'db', aliases: ['pg'], containers: 'label=app=shop' }"
 	neighbour
 	dir=$(checkout "$line")
-	domain=$(basename "$dir" | tr -cd 'A-Za-z0-9_.-')_db
+	domain=$(domain_of "$dir" db)
 	ok "up" vagrant "$dir" up
 	ok "says its address" says 'Hybrid network "hybrid": 10.0.1.200 (db.hybrid.internal)'
 	ok "ping and HTTP both ways" both_ways "$dir" db 10.0.1.200
@@ -191,7 +196,7 @@ project() {
 	lab run docker run -d --name "$peer" --network shop_default --network-alias web hybrid-lab httpd -f -h /www >/dev/null
 	container=$(lab run docker inspect "$peer" -f '{{ .NetworkSettings.Networks.shop_default.IPAddress }}')
 	dir=$(checkout "  config.vm.define('db') { |db| db.hybrid.docker_network 'shop_default', hostname: 'db' }")
-	domain=$(basename "$dir" | tr -cd 'A-Za-z0-9_.-')_db
+	domain=$(domain_of "$dir" db)
 	ok "up before the network is followed is refused" fails vagrant "$dir" up
 	ok "with what to do" says 'hybrid-hook network follow shop_default'
 	ok "nothing was created" fails lab run virsh dominfo "$domain"
@@ -219,7 +224,7 @@ refusal() {
 	ok "in hybrid-hook's words" says '10.0.1.222 is held by'
 	ok "with a hint" says 'hint: '
 	ok "and in no others" fails says 'virDomainCreate'
-	domain=$(basename "$dir" | tr -cd 'A-Za-z0-9_.-')_default
+	domain=$(domain_of "$dir" default)
 	ok "nothing is left of the machine" fails lab run virsh dominfo "$domain"
 	lab run hybrid-hook release --network hybrid --owner 11111111-2222-3333-4444-555555555555 \
 		--mac 52:54:00:11:22:33 >/dev/null
@@ -246,7 +251,7 @@ parallel() {
 untouched() {
 	local dir domain with without
 	dir=$(checkout "  config.vm.network :private_network, ip: '192.168.77.10'")
-	domain=$(basename "$dir" | tr -cd 'A-Za-z0-9_.-')_default
+	domain=$(domain_of "$dir" default)
 	ok "up of a Vagrantfile without our lines" vagrant "$dir" up
 	with=$(dumpxml "$domain")
 	ok "destroy" vagrant "$dir" destroy -f

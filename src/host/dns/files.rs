@@ -184,7 +184,7 @@ pub(super) fn remove(path: &Path) -> Result<bool> {
 }
 
 /// The names of the files in a folder; none where there is no folder.
-fn names(folder: &Path) -> Result<Vec<String>> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     let broken = |e: std::io::Error| Fault::failed(format!("cannot list {}", folder.display())).because(e);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

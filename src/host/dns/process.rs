@@ -3,7 +3,6 @@
 mod ports;
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::files::{Folder, read, remove};
+use super::files::{Folder, names, read, remove};
 use super::leases::without_stale;
 use super::render::pid_file_of;
 use super::role::Role;
@@ -330,22 +329,8 @@ impl<'a> Dnsmasq<'a> {
 
     fn pid_files(&self) -> Result<Vec<PathBuf>> {
         let folder = self.own.path();
-        let broken =
-            |e: std::io::Error| Fault::failed(format!("cannot list {}", folder.display())).because(e);
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(broken(e)),
-        };
-        let mut paths = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(broken)?.file_name();
-            let own = name.to_str().is_some_and(|n| n.starts_with(self.role.stem()) && n.ends_with(".pid"));
-            if own {
-                paths.push(folder.join(name));
-            }
-        }
-        Ok(paths)
+        let is_own = |name: &String| name.starts_with(self.role.stem()) && name.ends_with(".pid");
+        Ok(names(folder)?.into_iter().filter(is_own).map(|name| folder.join(name)).collect())
     }
 
     /// dnsmasq can't remove them itself: it is no longer root when it ends.

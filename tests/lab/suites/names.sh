@@ -321,8 +321,8 @@ test_the_hosts_resolver_is_told_and_made_to_forget() {
 	# Only while somebody is there.
 	nobody_asked
 	container web
-	# The first guest brings the carrier. A question of the moment before may be lost on its way outside.
-	eventually 5 host_finds web "$(container_address web)"
+	# The first guest brings the carrier.
+	eventually 2 host_finds web "$(container_address web)"
 	not grep -q 10.0.1.1 /run/systemd/resolve/resolv.conf
 	# Other links' resolvers change: still nobody is sent to ours for everything.
 	resolvectl dns eth0 192.0.2.1 192.0.2.99

@@ -90,6 +90,18 @@ impl Folder {
         self.0.join("reload-needed")
     }
 
+    /// What dnsmasq wrote when it had read its config, one for each config that ever ran.
+    pub(super) fn pid_files(&self, role: Role) -> Result<Vec<PathBuf>> {
+        let is_own = |name: &String| name.starts_with(role.stem()) && name.ends_with(".pid");
+        Ok(names(&self.0)?.into_iter().filter(is_own).map(|name| self.0.join(name)).collect())
+    }
+
+    /// Makes one that runs count as one with another config. dnsmasq can't remove them itself: it is no
+    /// longer root when it ends.
+    pub(super) fn forget_pid_files(&self, role: Role) -> Result<()> {
+        self.pid_files(role)?.iter().try_for_each(|path| remove(path).map(|_| ()))
+    }
+
     fn reservations(&self) -> PathBuf {
         self.0.join(RESERVATIONS)
     }
@@ -231,8 +243,13 @@ pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
     if let Some(parent) = own.path().parent() {
         change = change.or(folder(parent)?);
     }
-    for path in [own.path(), &own.reservations(), &own.hosts()] {
-        change = change.or(folder(path)?);
+    change = change.or(folder(own.path())?);
+    for (path, role) in [(own.reservations(), Role::Addresses), (own.hosts(), Role::Names)] {
+        // One that runs follows the folder that was there when it started, and no other of that name.
+        if !exists(&path)? {
+            own.forget_pid_files(role)?;
+        }
+        change = change.or(folder(&path)?);
     }
     // What a crash left. Not ones of this moment: another writer's are gone within a millisecond.
     for name in names(own.path())?.iter().filter(|n| n.starts_with(UNFINISHED)) {

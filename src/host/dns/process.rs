@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::files::{Folder, names, read, remove};
+use super::files::{Folder, read, remove};
 use super::leases::without_stale;
 use super::render::pid_file_of;
 use super::role::Role;
@@ -189,7 +189,7 @@ impl<'a> Dnsmasq<'a> {
         if let Some(running) = self.find()? {
             self.end(&running, deadline)?;
         }
-        self.forget_pid_files()?;
+        self.own.forget_pid_files(self.role)?;
         Ok(if ran { Change::Made } else { Change::None })
     }
 
@@ -209,7 +209,7 @@ impl<'a> Dnsmasq<'a> {
     fn restart(&self, running: Option<Running>, deadline: Deadline) -> Result<()> {
         // First, so that after a crash the old process counts as one with another config. And so that the next
         // one to appear is the new process's.
-        self.forget_pid_files()?;
+        self.own.forget_pid_files(self.role)?;
         if self.role == Role::Addresses {
             // Before the start: what is changed from here on is noted anew.
             remove(&self.own.reload_needed())?;
@@ -327,20 +327,9 @@ impl<'a> Dnsmasq<'a> {
         Ok(self.config_pid()? == Some(pid))
     }
 
-    fn pid_files(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.own.path();
-        let is_own = |name: &String| name.starts_with(self.role.stem()) && name.ends_with(".pid");
-        Ok(names(folder)?.into_iter().filter(is_own).map(|name| folder.join(name)).collect())
-    }
-
-    /// dnsmasq can't remove them itself: it is no longer root when it ends.
-    fn forget_pid_files(&self) -> Result<()> {
-        self.pid_files()?.iter().try_for_each(|path| remove(path).map(|_| ()))
-    }
-
     /// By its pid files, else among all processes, should somebody have emptied the folder under it.
     fn find(&self) -> Result<Option<Running>> {
-        for path in self.pid_files()? {
+        for path in self.own.pid_files(self.role)? {
             let pid = read(&path)?.and_then(|text| text.trim().parse().ok());
             if let Some(running) = pid.and_then(|pid| self.inspect(pid)) {
                 return Ok(Some(running));

@@ -151,11 +151,22 @@ test_a_changed_reservation_leaves_names_alone() {
 }
 
 test_dnsmasq_files_lost() {
+	local folder
 	vm_paused db --meta 'ip="10.0.1.200" hostname="db"'
 	without_service
 	rm -rf /run/hybrid-hook/dnsmasq/hybrid
 	hybrid-hook apply
 	eventually 5 eval 'nslookup db.hybrid.internal 10.0.1.1 | has 10.0.1.200'
+	# One folder alone: who follows it must not go on with the one that is gone.
+	for folder in hosts.d dhcp-hosts.d; do
+		rm -r "/run/hybrid-hook/dnsmasq/hybrid/$folder"
+		hybrid-hook apply
+	done
+	eventually 5 eval 'nslookup db.hybrid.internal 10.0.1.1 | has 10.0.1.200'
+	vm_paused later --meta 'hostname="later"'
+	eventually 5 eval 'nslookup later.hybrid.internal 10.0.1.1 | has 10.0.1.'
+	virsh -q resume later
+	booted later
 	virsh -q resume db
 	booted db
 	same "$ADDRESS" 10.0.1.200

@@ -185,3 +185,20 @@ fn a_link_is_followed_to_what_may_not_be_there_yet() -> Result {
     assert_eq!(target(&at("etc/round.conf")), at("etc/round.conf"));
     Ok(())
 }
+
+#[test]
+fn one_that_follows_a_folder_that_is_gone_counts_as_old() -> Result {
+    let bench = bench()?;
+    let own = Folder::of(&bench.network, &bench.places);
+    for role in Role::ALL {
+        fs::write(own.path().join(format!("{}-1.pid", role.stem())), "1")?;
+    }
+    let _ = write_static(&bench.network, &bench.places)?;
+    for (folder, role) in [(own.reservations(), Role::Addresses), (own.hosts(), Role::Names)] {
+        assert_eq!(own.pid_files(role)?.len(), 1);
+        fs::remove_dir_all(folder)?;
+        let _ = write_static(&bench.network, &bench.places)?;
+        assert_eq!(own.pid_files(role)?, Vec::<PathBuf>::new());
+    }
+    Ok(())
+}

@@ -39,8 +39,9 @@ sleeper() { # NAME [DOCKER NETWORK]
 	same "$(docker_api POST "containers/$1/start")" 204 "start $1"
 }
 
+# Few at a time: Docker 20.10 locks itself up for good where a hundred containers of one network end at once.
 remove_containers() {
-	docker ps -aq | xargs -r -P 4 -n 25 docker rm -f >/dev/null
+	docker ps -aq | xargs -r -P 4 -n 1 docker rm -f >/dev/null
 }
 
 # --- Load -------------------------------------------------------------------

@@ -46,6 +46,11 @@ module VagrantPlugins
 
       private
 
+      # Asked for once: Vagrant looks by a command over SSH, each time, whether the guest is ready.
+      def guest
+        @guest ||= @machine.guest
+      end
+
       # Without a box nobody knows how to reach the guest; vagrant-libvirt leaves it alone, too.
       def guest?
         !@machine.config.vm.box.nil?
@@ -66,8 +71,8 @@ module VagrantPlugins
 
       def names(nics)
         lines = ResolverLines.of(nics)
-        if @machine.guest.capability?(:hybrid_resolver)
-          @machine.guest.capability(:hybrid_resolver, lines)
+        if guest.capability?(:hybrid_resolver)
+          guest.capability(:hybrid_resolver, lines)
         elsif !lines.empty?
           @ui.warn(Hybrid.t('guest.no_resolver'))
         end
@@ -90,25 +95,25 @@ module VagrantPlugins
 
       # What is done with a block is the guest's affair; it is told which it is.
       def tell_blocks(before, lines)
-        @machine.guest.capability(:hybrid_blocks, lines) unless before.to_a == lines
+        guest.capability(:hybrid_blocks, lines) unless before.to_a == lines
       end
 
       def interfaces(nics)
-        unless @machine.guest.capability?(:configure_networks)
+        unless guest.capability?(:configure_networks)
           @ui.warn(Hybrid.t('guest.no_interfaces'))
           return
         end
 
         @ui.info(I18n.t('vagrant.actions.vm.network.configuring'))
-        @machine.guest.capability(:configure_networks, networks(nics))
+        guest.capability(:configure_networks, networks(nics))
       end
 
       # Every NIC but the first, which Vagrant itself comes by: the guest's capability writes all
       # that it is told, and takes away what it is not told.
       # @return [Array<Hash>] as vagrant-libvirt gives it to the capability
       def networks(nics)
-        devices = @machine.guest.capability(:hybrid_interfaces)
-        order = @machine.guest.capability(:network_interfaces)
+        devices = guest.capability(:hybrid_interfaces)
+        order = guest.capability(:network_interfaces)
         pairs(nics).drop(@machine.provider_config.mgmt_attach ? 1 : 0).filter_map do |options, mac|
           index = mac && order.index(devices[mac])
           network(options, index, mac) if index && options[:auto_config] != false

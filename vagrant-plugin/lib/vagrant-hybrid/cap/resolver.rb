@@ -11,14 +11,15 @@ module VagrantPlugins
 
         # @param lines [Array<String>] see {ResolverLines}
         def self.hybrid_resolver(machine, lines)
-          machine.communicate.sudo(lines.empty? ? undo : setup(lines))
+          # Not the login shell that Vagrant would start: a second, where the guest is emulated.
+          machine.communicate.sudo(lines.empty? ? undo : setup(lines), shell: 'sh')
         end
 
         # One command, so one round trip. The script is ours, the lines are checked: nothing in
         # them ends the here-documents.
         def self.setup(lines)
           <<~COMMAND
-            mkdir -p '#{File.dirname(PATH)}'
+            [ -d '#{File.dirname(PATH)}' ] || mkdir -p '#{File.dirname(PATH)}'
             cat >'#{PATH}' <<'HYBRID-RESOLVER-END'
             #{File.read(SCRIPT).chomp}
             HYBRID-RESOLVER-END

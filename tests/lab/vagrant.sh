@@ -48,7 +48,8 @@ vagrant_setup() { # NAME
 	had=$(vagrant_run "$1" cat .vagrant.d/hybrid-lab.key 2>/dev/null </dev/null) || true
 	if [ "$had" != "${box##*/}" ]; then
 		note "adding the box hybrid-lab"
-		tar -C "$box" -cf - . | vagrant_run "$1" sh -ec "
+		# Not the folder itself: another lab touches it.
+		(cd "$box" && tar -cf - -- *) | vagrant_run "$1" sh -ec "
 			cat >hybrid-lab.box
 			vagrant box add --force --name hybrid-lab hybrid-lab.box >/dev/null
 			rm hybrid-lab.box

@@ -11,7 +11,7 @@ module VagrantPlugins
 
         # @param lines [Array<String>] see {ResolverLines}
         def self.hybrid_resolver(machine, lines)
-          # Not the login shell that Vagrant would start: a second, where the guest is emulated.
+          # Not the login shell that Vagrant would start: that reads profiles, slow where the guest is emulated.
           machine.communicate.sudo(lines.empty? ? undo : setup(lines), shell: 'sh')
         end
 

@@ -12,9 +12,9 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 /// So many questions are on their way at once where answers a second are counted.
 const WINDOW: usize = 32;
 /// One turn of counting.
-const TURN: Duration = Duration::from_millis(500);
+const TURN: Duration = Duration::from_millis(50);
 /// Questions in one turn of waiting for each.
-const SINGLE: usize = 200;
+const SINGLE: usize = 50;
 /// An answer that takes as long is lost.
 const LOST: Duration = Duration::from_secs(1);
 /// Stepping by a prime, no two neighbours follow each other.
@@ -26,32 +26,44 @@ struct Asked {
     address: [u8; 4],
 }
 
-/// The servers by turns. For each prints a line: answers a second, and the median time of one answer, in
-/// microseconds, when the questions go one by one. FILE has lines of NAME ADDRESS.
-pub(super) fn load(rounds: usize, file: &str, servers: &[&str]) -> Outcome {
-    let mut asked = Vec::new();
-    for line in fs::read_to_string(file)?.lines() {
-        let (name, address) = line.split_once(' ').ok_or("a line is NAME ADDRESS")?;
-        asked.push(Asked { question: question(name)?, address: address.parse::<Ipv4Addr>()?.octets() });
+/// A server, what it is asked, and how it answered.
+struct Server {
+    asked: Vec<Asked>,
+    socket: UdpSocket,
+    /// Answers a second, one a turn.
+    rates: Vec<f64>,
+    /// How long each took where they went one by one.
+    times: Vec<Duration>,
+}
+
+/// The servers by turns; FILE SERVER for each. For each prints a line: answers a second, and the median time of
+/// one answer, in microseconds, when the questions go one by one. FILE has lines of NAME ADDRESS.
+pub(super) fn load(rounds: usize, pairs: &[&str]) -> Outcome {
+    let mut servers = Vec::new();
+    for pair in pairs.chunks(2) {
+        let [file, address] = pair else { return Err("each FILE has its SERVER".into()) };
+        let mut asked = Vec::new();
+        for line in fs::read_to_string(file)?.lines() {
+            let (name, address) = line.split_once(' ').ok_or("a line is NAME ADDRESS")?;
+            asked.push(Asked { question: question(name)?, address: address.parse::<Ipv4Addr>()?.octets() });
+        }
+        servers.push(Server { asked, socket: connect(address)?, rates: Vec::new(), times: Vec::new() });
     }
-    let mut sockets = Vec::new();
-    for server in servers {
-        sockets.push(connect(server)?);
-    }
-    let mut rates = vec![Vec::new(); servers.len()];
-    let mut times = vec![Vec::new(); servers.len()];
     for round in 0..=rounds {
-        for ((socket, rates), times) in sockets.iter().zip(&mut rates).zip(&mut times) {
-            let rate = many(socket, &asked)?;
-            let took = one_by_one(socket, &asked)?;
+        // Each is the first as often as any other: what goes before leaves its mark on the machine's caches.
+        let first = round % servers.len().max(1);
+        let (after, before) = servers.split_at_mut(first);
+        for server in before.iter_mut().chain(after) {
+            let rate = many(&server.socket, &server.asked)?;
+            let took = one_by_one(&server.socket, &server.asked)?;
             // The first round fills caches.
             if round > 0 {
-                rates.push(rate);
-                times.extend(took);
+                server.rates.push(rate);
+                server.times.extend(took);
             }
         }
     }
-    for (mut rates, times) in rates.into_iter().zip(times) {
+    for Server { mut rates, times, .. } in servers {
         rates.sort_by(f64::total_cmp);
         let rate = rates.get(rates.len() / 2).copied().unwrap_or_default();
         println!("{rate:.0} {:.1}", super::median(times).as_nanos() as f64 / 1000.0);

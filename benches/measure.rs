@@ -6,7 +6,7 @@
 //! measure sum ROUNDS BEFORE INPUT CMD… -- …  the commands' sum; BEFORE is run before each round, untimed
 //! measure claim COUNT ROUNDS PROGRAM CNI FOLDER  a new claim among COUNT leases on network `bench`,
 //!                                            and a new ADD of CNI's host-local among as many
-//! measure dns ROUNDS FILE SERVER…            the same questions to each server; FILE: lines of NAME ADDRESS
+//! measure dns ROUNDS [FILE SERVER]…          questions to each server by turns; FILE: lines of NAME ADDRESS
 //! measure until NAME ADDRESS SERVER          until SERVER answers NAME with ADDRESS
 //! ```
 //! It prints medians in microseconds, one a line; `dns` answers a second before them; `until` the time, in
@@ -39,7 +39,7 @@ fn main() -> Outcome {
         ["claim", count, rounds, program, cni, folder] => {
             claim(count.parse()?, rounds.parse()?, program, cni, Path::new(folder))
         }
-        ["dns", rounds, file, servers @ ..] => dns::load(rounds.parse()?, file, servers),
+        ["dns", rounds, servers @ ..] => dns::load(rounds.parse()?, servers),
         ["until", name, address, server] => dns::until(name, address, server),
         _ => Err("see the head of benches/measure.rs".into()),
     }

@@ -123,7 +123,7 @@ suite_seconds() { # BEGAN
 suite_tell() { # SINCE
 	tail -n 25 "$SUITE_STATE/out" | cut -c 1-400 | sed 's/^/  | /'
 	journalctl -q --no-pager -o cat --since "@$1" -t hybrid-hook -t dnsmasq -p warning 2>/dev/null |
-		tail -n 12 | cut -c 1-300 | sed 's/^/  journal: /'
+		grep -v '^duplicate dhcp-host' | tail -n 12 | cut -c 1-300 | sed 's/^/  journal: /'
 }
 
 # A count: the one that was asked for, else the usual one, else, for `run --long`, the large one.

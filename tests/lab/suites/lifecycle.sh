@@ -219,12 +219,12 @@ test_twenty_at_once_get_twenty_addresses() {
 	done
 	for n in "${pids[@]}"; do wait "$n"; done
 	same "$(leases | jq '[.[] | select(.state == "active") | .address] | unique | length')" 20 addresses
-	# Twelve wait, or emulated processors take minutes to boot them all.
-	for n in {9..20}; do virsh -q suspend "many$n"; done
-	for n in {1..8}; do booted "many$n"; done
+	# Most wait, or emulated processors take minutes to boot them all.
+	for n in {5..20}; do virsh -q suspend "many$n"; done
+	for n in {1..4}; do booted "many$n"; done
 	# Nobody's neighbour has the same one.
-	taken=$(for n in {1..8}; do guest "$(address "many$n")" ip -o -4 address show eth0 | awk '{ print $4 }'; done)
-	same "$(sort -u <<<"$taken" | wc -l)" 8 "addresses in guests"
+	taken=$(for n in {1..4}; do guest "$(address "many$n")" ip -o -4 address show eth0 | awk '{ print $4 }'; done)
+	same "$(sort -u <<<"$taken" | wc -l)" 4 "addresses in guests"
 }
 
 test_an_address_of_a_live_stranger_is_not_given_out() {

@@ -44,7 +44,8 @@ all_is_back() {
 	same "$(ip -j link show hybr0 | jq -r '.[0].operstate')" UP "hybr0"
 	nft list ruleset | has hybrid
 	systemctl is-active -q hybrid-hook-dnsmasq@hybrid
-	systemctl is-active -q hybrid-hook-dhcp@hybrid
+	# It is started again for each reservation that the first minute takes away.
+	eventually 10 systemctl is-active -q hybrid-hook-dhcp@hybrid
 	docker network inspect hybrid-net >/dev/null
 	virsh net-info hybrid-net | has 'Active: *yes'
 	eventually 30 restarts web

@@ -38,6 +38,24 @@ RSpec.describe VagrantPlugins::Hybrid::Config do
     end
   end
 
+  describe 'a MAC' do
+    it 'is not that of two networks' do
+      expect(one(<<~RUBY)).to include('network "other": mac 52:54:00:aa:bb:cc is also that of network "hybrid"')
+        config.hybrid.network "hybrid", mac: "52:54:00:AA:BB:CC"
+        config.hybrid.network "other", mac: "525400aabbcc"
+      RUBY
+    end
+
+    it 'is not that of two machines' do
+      machine = machine(<<~RUBY, name: :b)
+        config.hybrid.network "hybrid", mac: "52:54:00:AA:BB:CC"
+        config.vm.define("a")
+        config.vm.define("b")
+      RUBY
+      expect(validate(machine)).to eq(['network "hybrid": mac 52:54:00:aa:bb:cc is also that of machine "a"'])
+    end
+  end
+
   describe 'merging' do
     it 'makes one NIC of a network named twice, the innermost option winning' do
       machine = machine(<<~RUBY, name: :db)
@@ -116,6 +134,10 @@ RSpec.describe VagrantPlugins::Hybrid::Config do
       'containers: "label=\u0000"' => 'control characters',
       'containers: "label=\uFFFE"' => 'control characters',
       'containers: "label=" + "x" * 2000' => 'longer than 1024',
+      'containers: ["name=" + "x" * 60] * 20' => 'longer than 1024',
+      'containers: "label=a\u007F"' => 'control characters',
+      'containers: "label=\u00E9".b' => 'no valid text',
+      'block: 8.0' => 'block 8.0 must be the number',
       'block: 3' => 'block 3 must be the number 2, 4, 8',
       'block: "8"' => 'block "8" must be the number',
       'block: nil' => 'block nil must be the number',

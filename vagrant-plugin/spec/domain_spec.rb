@@ -67,6 +67,26 @@ RSpec.describe VagrantPlugins::Hybrid::Domain do
     expect(domain.macs).to eq(['52:54:00:00:00:01', mac])
   end
 
+  it 'adds two networks at once' do
+    publish('other', bridge: 'other0')
+    domain = FakeDomain.new
+    start("config.hybrid.network 'hybrid'\nconfig.hybrid.network 'other'", domain, cwd: checkout)
+    expect(domain.xml.xpath('//interface/alias/@name').map(&:to_s)).to eq(%w[ua-net-0 ua-net-1 ua-net-2])
+  end
+
+  it "leaves somebody's second NIC on the same network alone" do
+    domain = FakeDomain.new
+    start('config.hybrid.network "hybrid"', domain, cwd: checkout)
+    domain.attach_device("<interface type='bridge'><mac address='52:54:00:99:99:99'/><source bridge='lo'/></interface>")
+    entries = domain.xml.at_xpath('//*[local-name()="networks"]')
+    entries.add_child(entries.element_children.first.dup).tap { |entry| entry['mac'] = '52:54:00:99:99:99' }
+    domain.calls.clear
+    start('config.hybrid.network "hybrid"', domain, cwd: checkout)
+    expect([domain.calls, domain.macs.last, domain.entries.size]).to eq([[], '52:54:00:99:99:99', 2])
+    start('config.hybrid.network "hybrid", ip: "10.0.1.201"', domain, cwd: checkout)
+    expect(domain.entries.map { |entry| entry['mac'] }).to include('52:54:00:99:99:99')
+  end
+
   it 'adds and removes networks, and takes a given MAC' do
     publish('other', bridge: 'other0')
     domain = FakeDomain.new

@@ -11,7 +11,9 @@ module VagrantPlugins
     module Checks
       LABEL_LENGTH = 63
       NETWORK_LENGTH = 32
+      # In bytes.
       SELECTOR_LENGTH = 1024
+      CONTROL = /[^\s\u0020-\u007E\u00A0-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/
       # A block is a subnet of its own, so that one route or rule can name it.
       BLOCKS = [2, 4, 8, 16, 32, 64].freeze
 
@@ -60,9 +62,9 @@ module VagrantPlugins
         def selector(text)
           string(text) || begin
             # What XML can't carry, a label can't be selected by.
-            if text.length > SELECTOR_LENGTH || text.match?(/[^\s\u0020-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/)
+            if text.bytesize > SELECTOR_LENGTH || text.match?(CONTROL)
               Hybrid.t('checks.selector_text')
-            elsif text.split.flat_map { |all| all.split(',', -1) }.any? { |term| !term?(term) }
+            elsif text.scan(/[^[:space:]]+/).flat_map { |all| all.split(',', -1) }.any? { |term| !term?(term) }
               Hybrid.t('checks.selector')
             end
           end
@@ -70,7 +72,7 @@ module VagrantPlugins
 
         # @return [String, nil] why +number+ is no size of a block of addresses
         def block(number)
-          Hybrid.t('checks.block', sizes: BLOCKS.join(', ')) unless BLOCKS.include?(number)
+          Hybrid.t('checks.block', sizes: BLOCKS.join(', ')) unless number.is_a?(Integer) && BLOCKS.include?(number)
         end
 
         # @return [IPAddr, nil] a single address, never a subnet
@@ -106,7 +108,7 @@ module VagrantPlugins
             Hybrid.t('checks.nil')
           elsif !value.is_a?(String)
             Hybrid.t('checks.string', type: value.class)
-          elsif value.encoding != Encoding::BINARY && !value.valid_encoding?
+          elsif value.encoding == Encoding::BINARY ? !value.ascii_only? : !value.valid_encoding?
             Hybrid.t('checks.encoding')
           elsif value.strip.empty?
             Hybrid.t('checks.empty')

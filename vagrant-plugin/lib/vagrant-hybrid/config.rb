@@ -75,7 +75,7 @@ module VagrantPlugins
       # @return [Hash{String => Array<String>}]
       def validate(machine)
         sound, unsound = @wishes.partition { |wish| wish.problems.empty? }
-        errors = _detected_errors + @wrong + unsound.flat_map(&:problems)
+        errors = _detected_errors + @wrong + unsound.flat_map(&:problems) + one_mac(sound)
         { 'hybrid' => errors + host_problems(machine, sound) }
       end
 
@@ -95,6 +95,14 @@ module VagrantPlugins
       def twice
         @wishes.group_by(&:name).values.select { |same| same.size > 1 }.map do |same|
           same.first.say(Hybrid.t('config.same', other: same.last.say('').delete_suffix(': ')))
+        end
+      end
+
+      # Two NICs of one machine with one MAC.
+      def one_mac(wishes)
+        wishes.select(&:mac).group_by(&:mac).values.select { |same| same.size > 1 }.map do |same|
+          why = Hybrid.t('config.mac_twice', network: same.first.name)
+          same.last.say(Hybrid.t('config.option', option: :mac, value: same.last.mac, why: why))
         end
       end
 

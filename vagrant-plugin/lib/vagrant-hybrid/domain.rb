@@ -48,7 +48,9 @@ module VagrantPlugins
       # @return [Change]
       def change(nics, known)
         wanted = nics.map(&:mac)
-        ours = known | entry_macs { |entry| nics.any? { |nic| nic.network == entry['name'] } }
+        ours = known
+        # Where it is not known, an entry of the network is taken for ours; else it is somebody's second NIC.
+        ours |= entry_macs { |entry| nics.any? { |nic| nic.network == entry['name'] } } if known.empty?
         # A network that moves to another MAC or bridge is a NIC that goes and one that comes.
         stale = nics.reject { |nic| on_bridge?(nic) }
         gone = (ours - wanted) | stale.map(&:mac)
@@ -62,7 +64,8 @@ module VagrantPlugins
       # entry does, so that one without an entry is never forgotten.
       def apply(change)
         change.remove.each { |interface| @libvirt.detach_device(interface.to_xml, CONFIG) }
-        change.add.each { |nic| @libvirt.attach_device(interface_xml(nic), CONFIG) }
+        aliases = free_aliases
+        change.add.each { |nic| @libvirt.attach_device(interface_xml(nic, aliases.next), CONFIG) }
         return unless change.metadata?
 
         @libvirt.metadata = [Libvirt::Domain::METADATA_ELEMENT, metadata.replace(change.macs, change.wanted),
@@ -107,8 +110,7 @@ module VagrantPlugins
 
       # Whether the entries that are ours to write are others than those wanted.
       def entries_differ?(macs, nics)
-        names = nics.map(&:network)
-        present = entries.select { |entry| macs.include?(entry['mac'].to_s.downcase) || names.include?(entry['name']) }
+        present = entries.select { |entry| Metadata.of?(entry, macs, nics.map(&:network)) }
         present.sort_by(&:to_a) != nics.map(&:attributes).sort_by(&:to_a)
       end
 
@@ -125,15 +127,18 @@ module VagrantPlugins
         source && Snapshot.read(nic.network)&.source?(source)
       end
 
-      # As vagrant-libvirt makes it of a public network.
-      def interface_xml(nic)
-        # vagrant-libvirt numbers its NICs by such aliases; two of one name are refused.
+      # vagrant-libvirt numbers its NICs by such aliases; two of one name are refused.
+      def free_aliases
         taken = interfaces.map { |interface| interface.at_xpath('alias/@name').to_s }
-        free = (interfaces.size..).find { |number| !taken.include?("ua-net-#{number}") }
+        (interfaces.size..).lazy.map { |number| "ua-net-#{number}" }.reject { |name| taken.include?(name) }.each_entry
+      end
+
+      # As vagrant-libvirt makes it of a public network.
+      def interface_xml(nic, name)
         model = interfaces.first&.at_xpath('model/@type').to_s
         Nokogiri::XML::Builder.new do |xml|
           xml.interface(type: 'bridge') do
-            xml.alias(name: "ua-net-#{free}")
+            xml.alias(name: name)
             xml.mac(address: nic.mac)
             xml.source(bridge: nic.bridge)
             xml.model(type: model.empty? ? 'virtio' : model)

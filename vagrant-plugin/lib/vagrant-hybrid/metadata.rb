@@ -22,13 +22,19 @@ module VagrantPlugins
         @entries = element ? element.xpath('h:network', 'h' => NAMESPACE).map { |entry| attributes(entry) } : []
       end
 
-      # Replaces the entries with one of +macs+, and those of the same networks, by +wanted+.
+      # Whether an entry is of one of +macs+ or, where it has none, of one of these networks.
+      def self.of?(entry, macs, names)
+        mac = entry['mac'].to_s.downcase
+        mac.empty? ? names.include?(entry['name']) : macs.include?(mac)
+      end
+
+      # Replaces the entries with one of +macs+, and those of the same networks that have none, by +wanted+.
       # @param wanted [Array<Hash{String => String}>]
       # @return [String, nil] the element as libvirt takes it, which puts it into the namespace
       #   itself and takes no other; nil where nothing is left to say
       def replace(macs, wanted)
         names = wanted.map { |entry| entry['name'] }
-        left = entries.reject { |entry| macs.include?(entry['mac'].to_s.downcase) || names.include?(entry['name']) }
+        left = entries.reject { |entry| self.class.of?(entry, macs, names) }
         left += wanted
         return if left.empty?
 

@@ -67,7 +67,7 @@ module VagrantPlugins
         when :hostname then hostname_problem(value)
         when :aliases, :groups then list_problems(key, value) { |item| Checks.label(item) }
         when :block then one(key, value, Checks.block(value))
-        when :containers then list_problems(key, value) { |item| Checks.selector(item) }
+        when :containers then containers_problems(value)
         else Hybrid.t('config.unknown', option: Checks.show(key.to_s), near: nearest(key.to_s))
         end
       end
@@ -81,6 +81,12 @@ module VagrantPlugins
         label = why && value.is_a?(String) && Checks.to_label(value)
         why = Hybrid.t('checks.did_you_mean', why: why, label: label) if label
         one(:hostname, value, why)
+      end
+
+      # Each item for itself, and then all of them, which go as one text.
+      def containers_problems(value)
+        problems = Array(list_problems(:containers, value) { |item| Checks.selector(item) }).compact
+        problems.empty? ? [one(:containers, value, Checks.selector(selector))] : problems
       end
 
       # A list may be written as one string, with what the metadata allows between: spaces or commas.

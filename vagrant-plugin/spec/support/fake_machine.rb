@@ -38,6 +38,9 @@ class FakeDomain
 
   def attach_device(xml, _flags = 0)
     @calls << :attach
+    name = Nokogiri::XML(xml).at_xpath('//alias/@name').to_s
+    raise Libvirt::Error, 'non unique alias detected' if @xml.xpath('//alias/@name').any? { |other| other.to_s == name }
+
     @xml.at_xpath('/domain/devices').add_child(Nokogiri::XML(xml).root)
   end
 

@@ -22,18 +22,22 @@ module VagrantPlugins
           known = domain ? Known.macs(machine, domain) : []
           return @app.call(env) unless machine.config.hybrid.any? || !known.empty?
 
-          tell(env, domain, known) if domain
+          nics = domain ? tell(env, domain, known) : []
           start(env)
+          Report.new(machine, env[:ui]).nics(nics)
         end
 
         private
 
+        # @return [Array<Nic>] those that it has and goes on with
         def tell(env, domain, known)
           nics = Nic.all(env[:machine], domain.entries)
           env[:ui].warn(Hybrid.t('actions.pending')) if domain.change(nics, known).any?
+          nics.select { |nic| domain.macs.include?(nic.mac) }
         rescue Errors::NotReady => e
           # It ran there before, and what it runs on may still be there.
           env[:ui].warn(e.message)
+          []
         end
 
         def start(env)

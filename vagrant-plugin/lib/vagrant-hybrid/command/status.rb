@@ -38,7 +38,7 @@ module VagrantPlugins
         def row(machine)
           state = machine.state.id
           entries = Domain.of(machine)&.entries || []
-          wanted = machine.config.hybrid.wishes.map(&:name)
+          wanted = machine.config.hybrid.wishes.map { |wish| wish.name.to_s }
           networks = (wanted | entries.filter_map { |entry| entry['name'] }).map do |name|
             network(name, entries.find { |entry| entry['name'] == name }, state)
           end

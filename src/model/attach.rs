@@ -15,6 +15,8 @@ pub const HOSTNAME_LABEL: &str = "hybrid.hostname";
 pub const ALIASES_LABEL: &str = "hybrid.aliases";
 /// The label by which Compose says which service a container is of.
 pub const SERVICE_LABEL: &str = "com.docker.compose.service";
+/// Whether Compose started it by `run`, beside the service's replicas: `True` or `False`.
+pub const ONE_OFF_LABEL: &str = "com.docker.compose.oneoff";
 /// The label that gives groups, with commas or spaces between.
 pub const GROUPS_LABEL: &str = "hybrid.groups";
 
@@ -163,7 +165,10 @@ fn request(
     }
     if let Some(ip) = request.ip
         && let Some(other) = leases.iter().find(|l| {
-            l.address == ip && !l.is_owned_by(&container.id) && l.state_now(boot) == LeaseState::Active
+            // An IPv6 address can't be claimed for a container: what a claim would refuse is refused here.
+            let kept = ip.is_ipv6() && (l.fixed || (l.reserved && l.hostname != request.hostname));
+            let held = kept || l.state_now(boot) == LeaseState::Active;
+            l.address == ip && !l.is_owned_by(&container.id) && held
         })
     {
         return Err(format!(
@@ -175,8 +180,8 @@ fn request(
     Ok(request)
 }
 
-/// Reads a container's labels for `network`, with a line for each that can't be followed. Its address counts only
-/// where the labels don't name another network.
+/// Reads a container's labels for `network`, with a line for each that can't be followed. Its address and names
+/// count only where the labels don't name another network.
 #[must_use]
 pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRequest, Vec<String>) {
     let mut notes = Vec::new();
@@ -198,7 +203,7 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
             None
         }
     });
-    let hostname = match label(HOSTNAME_LABEL) {
+    let hostname = match label(HOSTNAME_LABEL).filter(|_| here) {
         None => DnsLabel::from_any(&container.name),
         Some(text) => DnsLabel::from_any(text).or_else(|| {
             note(HOSTNAME_LABEL, format!("{} holds no letter or digit", shown(text)));
@@ -207,7 +212,12 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
     };
     let mut words = |key: &str| {
         let mut list = Vec::new();
-        for word in label(key).unwrap_or_default().split([',', ' ', '\t', '\n']).filter(|w| !w.is_empty()) {
+        for word in label(key)
+            .filter(|_| here)
+            .unwrap_or_default()
+            .split([',', ' ', '\t', '\n'])
+            .filter(|w| !w.is_empty())
+        {
             match DnsLabel::from_any(word) {
                 Some(name) if list.contains(&name) => {}
                 Some(name) => list.push(name),
@@ -217,8 +227,9 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
         list
     };
     let (mut aliases, groups) = (words(ALIASES_LABEL), words(GROUPS_LABEL));
-    // Every replica of a Compose service answers to the service's name.
-    if let Some(service) = label(SERVICE_LABEL).and_then(DnsLabel::from_any)
+    // Every replica of a Compose service answers to the service's name; what `compose run` starts does not.
+    let replica = label(ONE_OFF_LABEL).is_none_or(|text| !text.eq_ignore_ascii_case("true"));
+    if let Some(service) = label(SERVICE_LABEL).filter(|_| replica).and_then(DnsLabel::from_any)
         && !aliases.contains(&service)
     {
         aliases.push(service);

@@ -26,6 +26,8 @@ pub struct Resident {
     pub hostname: Option<DnsLabel>,
     /// More names.
     pub aliases: Vec<DnsLabel>,
+    /// Whether these are all: Docker could be asked for those of the endpoint. Else what is written stays.
+    pub aliases_known: bool,
     /// Groups that policies name.
     pub groups: Vec<DnsLabel>,
 }
@@ -98,6 +100,8 @@ pub fn take(
             continue;
         }
         current.insert(resident.address);
+        // It is written down all the same: Docker has given it.
+        census.clashes.extend(clash_by_ipv6(network, leases, resident, boot));
         let lease = Lease {
             address: resident.address,
             mac: Some(resident.mac),
@@ -115,7 +119,10 @@ pub fn take(
             changed: own.filter(|l| l.state_now(boot) == LeaseState::Active).map_or(now, |l| l.changed),
             unprobed: false,
             hostname: resident.hostname.clone(),
-            aliases: resident.aliases.clone(),
+            aliases: match own.filter(|_| !resident.aliases_known) {
+                Some(before) => before.aliases.clone(),
+                None => resident.aliases.clone(),
+            },
             groups: resident.groups.clone(),
             containers: None,
             running: true,
@@ -150,6 +157,22 @@ pub fn take(
         }
     }
     census
+}
+
+/// On a network of both families: whether the IPv6 address is a VM's or a reservation's.
+fn clash_by_ipv6(
+    network: &Network,
+    leases: &[Lease],
+    resident: &Resident,
+    boot: &BootId,
+) -> Option<AddressClash> {
+    let address = resident.address6?;
+    let other = leases.iter().find(|l| {
+        let held = l.fixed || l.reserved || l.state_now(boot) == LeaseState::Active;
+        held && l.origin() != Some(Origin::Container) && l.ipv6(network) == Some(address)
+    })?;
+    let (container, holder) = (resident.name.clone(), other.holder());
+    (other.address != resident.address).then_some(AddressClash { address: address.into(), container, holder })
 }
 
 /// Whether our IPAM driver took the address back a moment ago. A container that starts again asks it first.

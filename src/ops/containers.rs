@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::host::bridge;
@@ -18,6 +19,10 @@ use crate::registry::lock::Lock;
 
 use super::release::Which;
 use super::{Context, claim, release, surroundings};
+
+/// What is left of a round's time when it stops to connect containers, to write down what it did. The rest is
+/// for the next round.
+const RECORD: Duration = Duration::from_secs(3);
 
 /// Brings the containers of a network in line with its leases and their labels.
 pub(super) fn attach(
@@ -42,8 +47,15 @@ pub(super) fn attach(
         attach::plan_attachments(network, &leases, &views, &context.boot)
     };
     let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
+    // Names first: each connection takes Docker some 50 ms, and there may be hundreds.
+    let mut clashes = record(context, network, &listing, deadline)?;
+    let until = deadline.at_most(deadline.left().saturating_sub(RECORD));
     let moved = !plan.steps.is_empty();
-    for step in plan.steps {
+    let mut steps = plan.steps.into_iter();
+    let mut listing = listing;
+    while !until.passed()
+        && let Some(step) = steps.next()
+    {
         let done = match step {
             AttachStep::Connect { container, name, request } => {
                 connect(context, network, docker, &container, &name, &request, deadline)
@@ -54,14 +66,22 @@ pub(super) fn attach(
         };
         faults.extend(done.err());
     }
+    if moved {
+        listing = docker.containers_on(network, deadline)?;
+        clashes = record(context, network, &listing, deadline)?;
+    }
+    faults.extend(clashes);
+    if steps.len() > 0 {
+        log::info!("network {}: {} more containers to connect or let go", network.name, steps.len());
+        super::wake::wake(&context.places);
+        return faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err);
+    }
     // Docker before 28 moves a container's default route at each of its restarts.
     for container in listing.containers.iter().filter(|c| c.running) {
         if container.networks.get(network.docker_network.as_str()).is_some_and(|on| on.ours) {
             faults.extend(unless_gone(docker.keep_route(network, &container.id, deadline)).err());
         }
     }
-    let listing = if moved { docker.containers_on(network, deadline)? } else { listing };
-    faults.extend(record(context, network, &listing, deadline)?);
     faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
 }
 
@@ -119,7 +139,9 @@ fn resident(network: &Network, container: &Container) -> Option<Resident> {
     };
     let (request, _) = attach::read_labels(network, &container.view());
     let mut aliases = request.aliases;
-    for alias in on.aliases.iter().filter_map(|a| DnsLabel::from_any(a)) {
+    // Those of an endpoint that we made are the names it had when we made it, and are in its labels besides.
+    let others = on.aliases.iter().flatten().filter(|_| !on.ours);
+    for alias in others.filter_map(|a| DnsLabel::from_any(a)) {
         if !aliases.contains(&alias) && Some(&alias) != request.hostname.as_ref() {
             aliases.push(alias);
         }
@@ -132,6 +154,7 @@ fn resident(network: &Network, container: &Container) -> Option<Resident> {
         mac: on.mac?,
         hostname: request.hostname,
         aliases,
+        aliases_known: on.aliases.is_some(),
         groups: request.groups,
     })
 }

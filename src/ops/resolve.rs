@@ -231,7 +231,7 @@ fn source(context: &Context, network: &Network, target: &Target, leases: &[Lease
     let has = |lease: &Lease| format!("{}, since {}", lease.holder(), lease_record::timestamp(lease.since));
     if let Target::Address(address) = target {
         let of = |lease: &&Lease| {
-            lease.address == *address || network.companion(lease.address).map(IpAddr::V6) == Some(*address)
+            lease.address == *address || lease.ipv6(network).map(IpAddr::V6) == Some(*address)
         };
         if network.families().any(|f| f.address == Some(*address) || f.gateway == *address) {
             return (Source::Host, "the host's own address on the bridge".to_owned());

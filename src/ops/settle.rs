@@ -12,7 +12,7 @@ use super::{Context, containers, network, surroundings};
 
 /// Names, DHCP and the snapshot of every network that is up. Asks neither Docker nor libvirt.
 pub fn names(context: &Context, deadline: Deadline) -> Vec<Fault> {
-    each(context, |network| {
+    each(context, |network, _| {
         surroundings::write_names(context, network, deadline)?;
         network::publish(context, network, true)
     })
@@ -20,13 +20,16 @@ pub fn names(context: &Context, deadline: Deadline) -> Vec<Fault> {
 
 /// The host's resolver asks ours, for every network that is up.
 pub fn host_names(context: &Context, deadline: Deadline) -> Vec<Fault> {
-    each(context, |network| surroundings::host_names(context, network, deadline).map(drop))
+    each(context, |network, _| surroundings::host_names(context, network, deadline).map(drop))
 }
 
 /// Containers that VMs want beside them, and those that they no longer want.
 pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
     match Docker::connect(deadline.at_most(super::ASK)) {
-        Ok(docker) => each(context, |network| containers::attach(context, network, &docker, deadline)),
+        // A network where much is to be done leaves time for those after it.
+        Ok(docker) => each(context, |network, left| {
+            containers::attach(context, network, &docker, deadline.at_most(deadline.left() / left))
+        }),
         // Absent: there is nothing to attach. The next apply finds it.
         Err(fault) if fault.kind() == crate::model::Kind::Missing => Vec::new(),
         Err(fault) => vec![fault],
@@ -36,7 +39,7 @@ pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
 /// Frees what nobody can come back to, as far as libvirt and Docker can be asked.
 pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
     let known = known(deadline);
-    each(context, |network| {
+    each(context, |network, _| {
         let (network, collected) = gc::collect(context, &network.name, &known, deadline)?;
         for lease in &collected.freed {
             log::info!("{} on network {} is free: {} is gone", lease.address, network.name, lease.holder());
@@ -76,10 +79,12 @@ pub fn known(deadline: Deadline) -> Known {
     known
 }
 
-fn each(context: &Context, act: impl Fn(&Network) -> Result<()>) -> Vec<Fault> {
+/// Does it for each network that is up; `act` is told how many there are to go, itself among them.
+fn each(context: &Context, act: impl Fn(&Network, u32) -> Result<()>) -> Vec<Fault> {
     match surroundings::up_networks(context) {
         Ok((networks, mut faults)) => {
-            faults.extend(networks.iter().filter_map(|network| act(network).err()));
+            let left = (1..=networks.len() as u32).rev();
+            faults.extend(networks.iter().zip(left).filter_map(|(network, left)| act(network, left).err()));
             faults
         }
         Err(fault) => vec![fault],

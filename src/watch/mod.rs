@@ -24,6 +24,9 @@ use worker::Worker;
 
 /// Everything is looked at and put right so often, whatever was heard.
 const PERIOD: Duration = Duration::from_secs(60);
+/// So long after the last word of Docker its containers are looked at once more: it tells of a connection before its
+/// list does.
+const AGAIN: Duration = Duration::from_millis(300);
 /// Names and DHCP: files only.
 const NAMES_LIMIT: Duration = Duration::from_secs(5);
 /// Containers: Docker may hang, and nothing else waits for it.
@@ -81,15 +84,19 @@ pub fn run(context: Context) -> Result<()> {
     log::info!("hybrid-hook watch {} is ready", env!("CARGO_PKG_VERSION"));
     let beat = systemd::watchdog_interval().unwrap_or(PERIOD);
     let mut next = Instant::now() + PERIOD;
+    let mut again: Option<Instant> = None;
     loop {
-        let wait = beat.min(next.saturating_duration_since(Instant::now()));
+        let wait = again.map_or(next, |at| at.min(next)).saturating_duration_since(Instant::now()).min(beat);
         match heard.recv_timeout(wait) {
             Ok(News::Stop) | Err(RecvTimeoutError::Disconnected) => break,
             Ok(News::Wake) => {
                 names.call();
                 containers.call();
             }
-            Ok(News::Containers) => containers.call(),
+            Ok(News::Containers) => {
+                containers.call();
+                again = Some(Instant::now() + AGAIN);
+            }
             Ok(News::HostNames) => host_names.call(),
             Ok(News::Domains) => {
                 garbage.call();
@@ -105,6 +112,10 @@ pub fn run(context: Context) -> Result<()> {
         // A worker that is stuck past all its deadlines is for systemd to end.
         if [&names, &host_names, &containers, &garbage, &everything].iter().all(|w| !w.is_stuck()) {
             tell(Notice::Watchdog);
+        }
+        if again.is_some_and(|at| Instant::now() >= at) {
+            again = None;
+            containers.call();
         }
         if Instant::now() >= next {
             next = Instant::now() + PERIOD;

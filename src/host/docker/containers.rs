@@ -84,8 +84,9 @@ pub struct Attachment {
     pub gateway_v6: Option<IpAddr>,
     /// Whether we made it, by our mark on it; `false` until [`Docker::containers_on`] has looked.
     pub ours: bool,
-    /// Names that other containers find it by there, raw; none until [`Docker::containers_on`] has looked.
-    pub aliases: Vec<String>,
+    /// Names that other containers find it by there, raw; `None` until [`Docker::containers_on`] has looked, and
+    /// where it could not.
+    pub aliases: Option<Vec<String>>,
 }
 
 impl Container {
@@ -170,7 +171,7 @@ impl Docker {
             match seen.remove(&container.id) {
                 Some(Some((ours, aliases))) => {
                     attachment.ours = ours;
-                    attachment.aliases = aliases;
+                    attachment.aliases = Some(aliases);
                 }
                 Some(None) => listing.notes.push(format!(
                     "container {} could not be inspected and is left as it is",
@@ -270,7 +271,7 @@ pub(super) fn attachment(there: &EndpointSettings) -> Attachment {
         gateway: address(&there.gateway),
         gateway_v6: address(&there.ipv6_gateway),
         ours: false,
-        aliases: Vec::new(),
+        aliases: None,
     }
 }
 

@@ -193,6 +193,26 @@ fn labels_become_names_by_the_one_rule() -> Result<()> {
 }
 
 #[test]
+fn compose_run_does_not_answer_for_the_service() -> Result<()> {
+    for (one_off, aliases) in [("False", 1), ("True", 0)] {
+        let labels = [(SERVICE_LABEL, "web"), (ONE_OFF_LABEL, one_off)];
+        let (request, _) = read_labels(&network()?, &container(1, "shop-web-run-1", &labels)?);
+        assert_eq!(request.aliases.len(), aliases, "{one_off}");
+    }
+    Ok(())
+}
+
+#[test]
+fn names_for_another_network_are_not_taken_here() -> Result<()> {
+    let labels =
+        [(NETWORK_LABEL, "lab"), (HOSTNAME_LABEL, "db"), (ALIASES_LABEL, "pg"), (GROUPS_LABEL, "backend")];
+    let (request, _) = read_labels(&network()?, &container(1, "web", &labels)?);
+    assert_eq!(request.hostname.map(String::from).as_deref(), Some("web"));
+    assert!(request.aliases.is_empty() && request.groups.is_empty());
+    Ok(())
+}
+
+#[test]
 fn an_address_for_another_network_is_not_taken_here() -> Result<()> {
     let all = [container(1, "web", &[(NETWORK_LABEL, "lab"), (IP_LABEL, "10.0.1.50")])?];
     let got = plan(&[lease("10.0.1.200", Some("name=web"))?], &all)?;

@@ -18,6 +18,7 @@ fn resident(n: u8, address: &str) -> Result<Resident> {
         mac: format!("02:42:0a:00:01:{n:02x}").parse()?,
         hostname: DnsLabel::from_any(&format!("c{n}")),
         aliases: Vec::new(),
+        aliases_known: true,
         groups: Vec::new(),
     })
 }
@@ -34,6 +35,37 @@ fn what_docker_gave_is_written_once_and_struck_out_when_it_goes() -> Result<()> 
     assert_eq!((first.put.len(), first.take.len(), first.clashes.len()), (1, 0, 0));
     assert!(census(&first.put, std::slice::from_ref(&web), &[&web])?.is_settled());
     assert_eq!(census(&first.put, &[], &[&web])?.take, [web.address]);
+    Ok(())
+}
+
+#[test]
+fn names_that_docker_could_not_be_asked_for_stay() -> Result<()> {
+    let mut web = resident(7, "10.0.1.70")?;
+    web.aliases = vec!["front".parse()?];
+    let leases = census(&[], std::slice::from_ref(&web), &[&web])?.put;
+    (web.aliases, web.aliases_known) = (Vec::new(), false);
+    assert!(census(&leases, std::slice::from_ref(&web), &[&web])?.is_settled());
+    web.aliases_known = true;
+    assert_eq!(census(&leases, std::slice::from_ref(&web), &[&web])?.put.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn an_ipv6_address_of_a_vm_is_a_clash_too() -> Result<()> {
+    let text = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n[ipv6]\nsubnet = \"fd00:9::/64\"\n";
+    let network = NetworkFile::parse(text).map_err(Fault::failed)?.network(&"hybrid".parse()?)?;
+    let mut leases = census(&[], &[resident(9, "10.0.1.200")?], &[])?.put;
+    for lease in &mut leases {
+        let id = "9".repeat(32).parse()?;
+        lease.owner = Some(Owner { id, origin: Origin::Domain, name: Some("db".into()) });
+    }
+    let mut web = resident(7, "10.0.1.70")?;
+    web.address6 = network.companion(resident(9, "10.0.1.200")?.address);
+    let got = take(&network, &leases, &[web.clone()], &HashSet::new(), &BootId("now".into()), 100);
+    assert_eq!((got.put.len(), got.clashes.len()), (1, 1), "{got:?}");
+    web.address6 = network.companion(web.address);
+    let got = take(&network, &leases, &[web], &HashSet::new(), &BootId("now".into()), 100);
+    assert_eq!((got.put.len(), got.clashes.len()), (1, 0), "{got:?}");
     Ok(())
 }
 

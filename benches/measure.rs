@@ -196,6 +196,7 @@ fn fill(program: &str, count: u64) -> Outcome {
         for number in first..count.min(first + size) {
             text.push_str(&lease(at(number), number));
         }
+        text.push_str("# end\n");
         fs::write(folder.join(format!("{}.toml", at(first))), text)?;
     }
     Ok(())

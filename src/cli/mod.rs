@@ -138,6 +138,11 @@ struct HookByHand {
 
 impl HookByHand {
     fn run(&self) -> Result<()> {
+        if ["qemu", "network"].contains(&self.hook.as_str()) {
+            let fault = Fault::usage(format!("hook {} must be the first words of the command", self.hook));
+            return Err(fault
+                .hint("HYBRID_CONFIG_DIR, HYBRID_STATE_DIR and HYBRID_RUN_DIR move the folders of a hook"));
+        }
         Err(Fault::usage(format!("there is no hook {:?}", self.hook)).hint("it is qemu or network"))
     }
 }

@@ -70,8 +70,8 @@ pub fn answer(operation_name: &str, xml: &[u8]) -> Answer {
                     containers: None,
                     sole_nic: false,
                     avoid: Vec::new(),
-                    // A port comes before `prepare`, which may ask for another address: that one probes.
-                    probe: false,
+                    // `prepare` comes before a domain's ports: this NIC was plugged in, and nobody has probed.
+                    probe: true,
                 };
                 let granted = ops::claim::claim(&context, &network.name, request, lock)?;
                 ops::render::lease(&context, &granted.network, &granted.lease, deadline)?;

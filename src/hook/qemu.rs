@@ -322,22 +322,27 @@ fn filter(
     networks: &[Network],
     deadline: Deadline,
 ) -> Result<Vec<u8>> {
-    let domain = match Subject::read(xml, networks, Vec::new()) {
+    let filtered = domain_xml::restore_filter(xml, networks);
+    // As it will be: a NIC that is not on our bridge now may be on it then.
+    let domain = match Subject::read(filtered.as_deref().unwrap_or(xml), networks, Vec::new()) {
         Ok(domain) => domain,
         Err(fault) => {
-            log::warn!("{operation:?}: left unchanged: {fault}");
-            return Ok(domain_xml::restore_filter(xml, networks).unwrap_or_default());
+            log::warn!("{operation:?}: addresses are not checked: {fault}");
+            return Ok(filtered.unwrap_or_default());
         }
     };
     for nic in &domain.nics {
-        let (network, Some(address)) = (&nic.network, nic.request.ip) else { continue };
         let patience = deadline.at_most(lock::patience());
-        let other = ops::claim::in_the_way(context, network, nic.mac, &domain.owner.id, address, patience);
+        let (network, owner) = (&nic.network, &domain.owner.id);
+        let other = match nic.request.ip {
+            Some(address) => ops::claim::in_the_way(context, network, nic.mac, owner, address, patience),
+            None => ops::claim::taken_from(context, network, nic.mac),
+        };
         match other {
             Ok(None) => {}
             Ok(Some(fault)) => return Err(fault),
             Err(fault) => log::warn!("{operation:?}: not checked: {fault}"),
         }
     }
-    Ok(domain_xml::restore_filter(xml, networks).unwrap_or_default())
+    Ok(filtered.unwrap_or_default())
 }

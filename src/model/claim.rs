@@ -67,6 +67,8 @@ pub struct Claimed {
     pub leaves: Vec<IpAddr>,
     /// The lease stood like this already: nothing is to be written.
     pub unchanged: bool,
+    /// It was reserved, and no guest has had it yet.
+    pub untried: bool,
 }
 
 /// Why a claim gets nothing.
@@ -157,8 +159,14 @@ pub fn decide<V: LeaseView>(
     let same_owner = own.is_some_and(|l| l.is_owned_by(&request.owner.id));
     let was_active = own.is_some_and(|l| l.state_now(boot) == LeaseState::Active);
     let mut owner = request.owner.clone();
-    if let Some(before) = own.and_then(|l| l.owner.as_ref()).filter(|_| same_owner) {
+    let mut fixed = fixed;
+    if let Some((lease, before)) = own.and_then(|l| Some((l, l.owner.as_ref()?))).filter(|_| same_owner) {
         owner.name = owner.name.or_else(|| before.name.clone());
+        // What was claimed by hand is released by hand, whoever uses it meanwhile.
+        if before.origin == Origin::Hand {
+            owner.origin = Origin::Hand;
+            fixed |= lease.fixed;
+        }
     }
     let reserved = own.is_some_and(|l| l.reserved) || there.as_ref().is_some_and(|l| l.reserved);
     let lease = Lease {
@@ -185,7 +193,8 @@ pub fn decide<V: LeaseView>(
     };
     let leaves: Vec<IpAddr> = addresses.into_iter().filter(|a| *a != address).collect();
     let unchanged = leaves.is_empty() && own == Some(&lease);
-    Ok(Ok(Claimed { lease, leaves, unchanged }))
+    let untried = own.or(there.as_ref()).is_some_and(|l| l.owner.is_none());
+    Ok(Ok(Claimed { lease, leaves, unchanged, untried }))
 }
 
 type Choice = (IpAddr, bool, Option<Lease>);

@@ -48,6 +48,8 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
     if !status.up {
         return Ok(None);
     }
+    // Another's file that can't be read is told where that one is applied.
+    network::refuse_same(&networks::load_all(&context.places)?.0, &network)?;
     refuse_misfits(context, &network)?;
     if let Some(bridge) = &status.bridge
         && *bridge != network.bridge

@@ -242,8 +242,10 @@ fn unplug(
 
 /// The NIC of a domain on a network.
 fn nic_of(xml: &[u8], network: &Network) -> Result<NicPlan> {
-    let domain =
+    let mut domain =
         Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+    // What it asks of other networks is not looked at here.
+    domain.requests.retain(|r| r.as_ref().map_or(true, |r| r.network == network.name));
     let plans = domain_xml::plan(&domain, std::slice::from_ref(network))?;
     let asked = domain.requests.iter().flatten().find(|r| r.network == network.name).and_then(|r| r.mac);
     plans.into_iter().find(|p| asked.is_none_or(|mac| mac == p.mac)).ok_or_else(|| {

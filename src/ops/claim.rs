@@ -29,8 +29,8 @@ pub struct Granted {
 }
 
 /// Claims an address. A dynamic address that nobody held before is written down first and probed
-/// after, without any lock, so that many VMs can start at once; an address asked for is probed
-/// before it is written, so that nothing needs to be undone.
+/// after, without any lock, so that many VMs can start at once; one that is asked for, or reserved and not used
+/// yet, is probed before it is written, so that nothing needs to be undone.
 pub fn claim(
     context: &Context,
     name: &NetworkName,
@@ -44,7 +44,8 @@ pub fn claim(
         let decided = registry.change(deadline, |network, leases| {
             request.probe = request.probe && can_answer(context, network)?;
             let claimed = decide(context, network, leases, &request)?;
-            let first = request.probe && request.ip.is_some() && claimed.lease.unprobed;
+            let asked_for = request.ip.is_some() && claimed.lease.unprobed;
+            let first = request.probe && (asked_for || claimed.untried);
             if !first {
                 write(leases, &claimed)?;
             }
@@ -211,8 +212,30 @@ pub fn held(
     owner: &OwnerId,
     deadline: Deadline,
 ) -> Result<Option<Lease>> {
-    let lease = Registry::of(&context.places, name).change(deadline, |_, leases| leases.of_mac(mac))?;
+    let registry = Registry::of(&context.places, name);
+    let lease = match registry.change(deadline, |_, leases| leases.of_mac(mac)) {
+        Ok(lease) => lease,
+        // Who holds the lock changes other leases than this one. All of them are read, which takes longer.
+        Err(fault) => match registry.read() {
+            Ok(leases) => leases.into_iter().find(|l| l.mac == Some(mac)),
+            Err(_) => return Err(fault),
+        },
+    };
     Ok(lease.filter(|l| l.is_owned_by(owner)))
+}
+
+/// Why a guest can't come back to the address that it had: the NIC has no lease any more, and the one at that
+/// address says that it came from this NIC.
+pub fn taken_from(context: &Context, name: &NetworkName, mac: MacAddress) -> Result<Option<Fault>> {
+    let leases = Registry::of(&context.places, name).read()?;
+    if leases.iter().any(|l| l.mac == Some(mac)) {
+        return Ok(None);
+    }
+    let other = leases.into_iter().find(|l| l.handover.as_ref().is_some_and(|h| h.mac == mac));
+    Ok(other.map(|lease| {
+        let state = lease.state_now(&context.boot);
+        refused(name, &Refusal::Taken(Box::new(lease), state))
+    }))
 }
 
 /// Why `address` can't be this NIC's any more: another holds it now.

@@ -251,10 +251,25 @@ fn ours(context: &Context, wanted: &Network) -> Result<Vec<Taken>> {
     if let Some(fault) = broken.into_iter().next() {
         return Err(fault);
     }
-    let mut taken = Vec::new();
-    for other in all.into_iter().filter(|n| n.name != wanted.name) {
+    refuse_same(&all, wanted)?;
+    let others = all.iter().filter(|n| n.name != wanted.name);
+    Ok(others
+        .flat_map(|other| {
+            let who = format!("network {}", other.name);
+            other.families().map(move |f| Taken { subnet: f.subnet, who: who.clone() })
+        })
+        .collect())
+}
+
+/// Whether a network has a thing that must be its own and another of `all` has too.
+pub(super) fn refuse_same(all: &[Network], wanted: &Network) -> Result<()> {
+    for other in all.iter().filter(|n| n.name != wanted.name) {
         let same = |what: &str| {
-            Err(Fault::refused(format!("network {} has {what} already", other.name)).hint("choose another"))
+            Err(Fault::refused(format!(
+                "network {} can't have {what}: network {} has it",
+                wanted.name, other.name
+            ))
+            .hint("choose another"))
         };
         if other.bridge == wanted.bridge {
             return same(&format!("the bridge {}", other.bridge));
@@ -268,10 +283,8 @@ fn ours(context: &Context, wanted: &Network) -> Result<Vec<Taken>> {
         if other.zone == wanted.zone {
             return same(&format!("the zone {}", other.zone));
         }
-        let who = format!("network {}", other.name);
-        taken.extend(other.families().map(|f| Taken { subnet: f.subnet, who: who.clone() }));
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// What the host's routes, Docker and libvirt take.

@@ -18,6 +18,9 @@ pub const SIZE: u128 = 64;
 /// The version of the file's format that this program writes and reads.
 const FORMAT: u32 = 1;
 
+/// Its last line. A file that was cut off may well be TOML still, with fewer leases or half of one.
+const END: &str = "# end\n";
+
 /// The first address of a block, and so its identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlockId(IpAddr);
@@ -105,6 +108,9 @@ impl Block {
         if block.format != FORMAT {
             return Err(refused(&newer(block.format)));
         }
+        if !text.ends_with(END) {
+            return Err(damaged("it is cut off: its last line is not \"# end\""));
+        }
         if let Some(id) = BlockId::from_path(path)
             && let Some(stray) = block.leases.iter().find(|l| id.slot(l.address).is_none())
         {
@@ -115,7 +121,8 @@ impl Block {
 
     /// The text of its file.
     pub fn render(&self) -> Result<String> {
-        toml::to_string(self).map_err(|e| Fault::failed("a lease can't be written as TOML").because(e))
+        let text = toml::to_string(self);
+        Ok(text.map_err(|e| Fault::failed("a lease can't be written as TOML").because(e))? + END)
     }
 
     /// The lease at an address.

@@ -128,11 +128,15 @@ impl Lock {
     }
 
     fn busy(path: &Path, what: &str) -> Fault {
-        let mut text = String::new();
-        if let Ok(file) = File::open(path) {
-            let _ = file.take(32).read_to_string(&mut text);
-        }
-        let pid = text.trim().parse::<u32>().ok();
+        // The kernel knows who holds it, but an overlay's files by another device: then the last of us who took it
+        // and still lives.
+        let noted = || {
+            let mut text = String::new();
+            File::open(path).ok()?.take(32).read_to_string(&mut text).ok()?;
+            let pid: u32 = text.trim().parse().ok()?;
+            Path::new("/proc").join(pid.to_string()).exists().then_some(pid)
+        };
+        let pid = Self::holder(path).or_else(noted);
         let holder = pid.map_or_else(|| "another process".to_owned(), |p| format!("process {p}"));
         let hint = pid.map_or_else(
             || format!("fuser {} shows who holds it", path.display()),

@@ -21,7 +21,7 @@ fn entry(address: &str, nic: u64, owner: u64, generation: u64) -> String {
 }
 
 fn block(entries: &[String]) -> String {
-    format!("format = 1\n\n{}", entries.join("\n"))
+    format!("format = 1\n\n{}# end\n", entries.join("\n"))
 }
 
 #[test]

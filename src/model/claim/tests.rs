@@ -225,3 +225,33 @@ fn where_docker_gives_out_the_whole_subnet_a_vm_has_the_highest_free_address() -
     assert_eq!(lease.address.to_string(), "10.0.1.128");
     Ok(())
 }
+
+#[test]
+fn what_was_claimed_by_hand_stays_so_while_its_vm_runs() -> Result<()> {
+    let network = network("range")?;
+    let mut memory = Memory(Vec::new());
+    ask(&network, &mut memory, &request(Origin::Hand, 1, Some("10.0.1.200"))?)?
+        .map_err(|r| Fault::failed(r.to_string()))?;
+    let started = ask(&network, &mut memory, &request(Origin::Domain, 1, None)?)?;
+    let lease = started.map_err(|r| Fault::failed(r.to_string()))?.lease;
+    assert_eq!((lease.origin(), lease.fixed), (Some(Origin::Hand), true));
+    Ok(())
+}
+
+#[test]
+fn a_reservation_is_untried_until_a_guest_has_it() -> Result<()> {
+    let network = network("range")?;
+    let mut memory = Memory(Vec::new());
+    let db = request(Origin::Domain, 1, None)?;
+    let untried = |claimed: Result<Claimed, Refusal>| {
+        claimed.map(|c| c.untried).map_err(|r| Fault::failed(r.to_string()))
+    };
+    ask(&network, &mut memory, &request(Origin::Domain, 1, Some("10.0.1.150"))?)?
+        .map_err(|r| Fault::failed(r.to_string()))?;
+    for lease in &mut memory.0 {
+        (lease.owner, lease.reserved, lease.state) = (None, true, LeaseState::Reserved);
+    }
+    assert!(untried(ask(&network, &mut memory, &db)?)?);
+    assert!(!untried(ask(&network, &mut memory, &db)?)?);
+    Ok(())
+}

@@ -274,7 +274,16 @@ test_restore_is_a_filter() {
 	domain other "$T/y" --meta 'ip="10.0.1.200"'
 	silent "$QEMU" other prepare "$T/y"
 	for operation in restore migrate; do refuses ours "$operation" "$T/x" 10.0.1.200 '"other"'; done
+	# Also where the bridge has to be put right first.
+	for operation in restore migrate; do refuses ours "$operation" "$T/old" 10.0.1.200 '"other"'; done
 	silent "$QEMU" other release "$T/y"
+	# And an address that it had from the pool, which another asked for since.
+	domain dynamic "$T/z" --no-meta --mac 52:54:00:01:02:04
+	silent "$QEMU" dynamic prepare "$T/z"
+	silent "$QEMU" dynamic release "$T/z"
+	silent "$QEMU" dynamic restore "$T/z"
+	hybrid-hook claim --owner "$(uuid_of taker)" --mac 52:54:00:01:02:05 --ip "$(lease dynamic .address)" --no-probe
+	for operation in restore migrate; do refuses dynamic "$operation" "$T/z" "held by"; done
 	# Nothing else does.
 	domain odd "$T/x" --meta 'ip="10.9.9.9"'
 	silent "$QEMU" odd restore "$T/x"

@@ -288,14 +288,49 @@ test_attach_a_domain_that_is_off() {
 	same "$(virsh dumpxml --inactive off)" "$before" "the definition"
 }
 
+test_attach_to_a_second_network() {
+	hybrid-hook network create two --subnet 10.0.2.0/24
+	vm both --meta 'ip="10.0.1.57"'
+	booted both
+	hybrid-hook attach both --network two --ip 10.0.2.57
+	same "$(address both two) $(address both)" "10.0.2.57 10.0.1.57"
+	virsh -q domiflist both | has hyb-two
+	virsh dumpxml --inactive both | has 10.0.2.57
+	hybrid-hook detach both --network two
+	eventually 10 eval '! virsh -q domiflist both | has hyb-two'
+	not has_state both active two
+	same "$(address both)" 10.0.1.57
+	# Off, and from the one that it was made with.
+	virsh -q destroy both
+	hybrid-hook attach both --network two --ip 10.0.2.58
+	hybrid-hook detach both
+	virsh -q start --paused both
+	same "$(address both two)" 10.0.2.58
+}
+
+test_a_reserved_address_of_a_live_stranger_is_refused() {
+	local mac
+	hybrid-hook reserve --ip 10.0.1.150 --hostname db
+	stranger host hybr0 10.0.1.150/24
+	mac=$(ip -n t-host -j link show eth0 | jq -r '.[0].address')
+	define vm1 --meta 'hostname="db"'
+	start_refused vm1 10.0.1.150 "$mac"
+	same "$(leases | jq -r '.[] | select(.address == "10.0.1.150") | .state')" reserved
+	ip netns delete t-host
+	virsh -q start --paused vm1
+	same "$(address vm1)" 10.0.1.150
+}
+
 test_a_nic_hotplugged_by_virsh() {
 	foreign_bridge lan
+	stranger host hybr0 10.0.1.128/24
 	vm hot --no-meta --bridge t-lan
 	# It gives up a NIC only once its kernel runs.
 	eventually 60 grep -q 'lab guest\|udhcpc' /var/log/hybrid-lab/hot.console
 	# A libvirt network tells us of it by its port; a bare bridge can't.
 	virsh -q attach-interface hot network hybrid-net --mac 52:54:00:00:00:99 --model virtio --live
 	eventually 5 has_state hot active
+	not same "$(address hot)" 10.0.1.128
 	# To libvirt it is a NIC on a bridge by now.
 	virsh -q detach-interface hot bridge --mac 52:54:00:00:00:99 --live
 	eventually 10 not has_state hot active

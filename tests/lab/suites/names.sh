@@ -214,6 +214,28 @@ test_a_container_renamed_or_replaced_is_so_in_a_second() {
 	eventually 1 answers shop.hybrid.internal A "$(container_address shop)"
 }
 
+# Its name of that time is Docker's alias on our network, for as long as it is there.
+test_a_container_that_we_connected_leaves_its_old_name() {
+	local address
+	container web --network bridge --label hybrid.network=hybrid
+	eventually 5 on web
+	address=$(container_address web)
+	eventually 1 answers web.hybrid.internal A "$address"
+	docker rename web shop
+	eventually 1 answers shop.hybrid.internal A "$address"
+	answers web.hybrid.internal A NXDOMAIN
+}
+
+test_connected_and_disconnected_by_hand() {
+	container web --network bridge
+	for _ in {1..8}; do
+		docker network connect hybrid-net web
+		eventually 1 answers web.hybrid.internal A "$(container_address web)"
+		docker network disconnect hybrid-net web
+		eventually 1 answers web.hybrid.internal A NXDOMAIN
+	done
+}
+
 test_a_name_asked_before_it_was_there_is_there_at_once() {
 	not getent ahosts late
 	not getent ahosts late.hybrid.internal

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BootId, DnsLabel, InterfaceName, Lease, LeaseState, MacAddress, Network, NetworkName, Origin, OwnerId,
-    Selector,
+    Selector, naming,
 };
 
 /// One lease for people and programs. Absent fields are `null`; fields are only ever added.
@@ -53,6 +53,21 @@ pub struct LeaseRecord {
 }
 
 impl LeaseRecord {
+    /// All of a network's leases. One whose host name is another's by the rule of [`naming`] has no name in the zone.
+    #[must_use]
+    pub fn all(network: &Network, leases: &[Lease], now: &BootId) -> Vec<Self> {
+        let (_, clashes) = naming::settle(leases.to_vec(), now);
+        let mut records: Vec<_> = leases.iter().map(|l| Self::of(network, l, now)).collect();
+        for record in &mut records {
+            let lost =
+                |c: &naming::Clash| c.asker == record.address && Some(&c.name) == record.hostname.as_ref();
+            if clashes.iter().any(lost) {
+                record.fqdn = None;
+            }
+        }
+        records
+    }
+
     /// A lease as it stands in the boot `now`.
     #[must_use]
     pub fn of(network: &Network, lease: &Lease, now: &BootId) -> Self {

@@ -141,4 +141,22 @@ mod tests {
         assert_eq!(clashes.len(), 2);
         Ok(())
     }
+
+    #[test]
+    fn who_goes_without_a_name_is_not_shown_with_it() -> Result<()> {
+        let text = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n";
+        let file = crate::model::network_file::NetworkFile::parse(text).map_err(Fault::failed)?;
+        let network = file.network(&"hybrid".parse()?)?;
+        let leases = [lease(5, 1, "db", &[])?, lease(6, 2, "db", &[])?, lease(7, 3, "gateway", &[])?];
+        let shown: Vec<_> = crate::model::LeaseRecord::all(&network, &leases, &boot())
+            .into_iter()
+            .map(|r| (r.hostname.map(String::from), r.fqdn))
+            .collect();
+        let name = |n: &str| Some(n.to_owned());
+        assert_eq!(
+            shown,
+            [(name("db"), name("db.hybrid.internal")), (name("db"), None), (name("gateway"), None)]
+        );
+        Ok(())
+    }
 }

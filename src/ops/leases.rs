@@ -21,7 +21,7 @@ pub fn list(context: &Context, only: Option<&NetworkName>) -> Result<Vec<LeaseRe
 fn of_network(context: &Context, name: &NetworkName) -> Result<Vec<LeaseRecord>> {
     let network = networks::load(&context.places, name)?;
     match Registry::of(&context.places, name).read() {
-        Ok(leases) => Ok(leases.iter().map(|l| LeaseRecord::of(&network, l, &context.boot)).collect()),
+        Ok(leases) => Ok(LeaseRecord::all(&network, &leases, &context.boot)),
         // An ordinary user may not open the registry; the snapshot is for them.
         Err(fault) if fault.kind() == Kind::Failed && !crate::places::is_root() => {
             match snapshot::read(&context.places, name)? {

@@ -78,7 +78,7 @@ impl Snapshot {
                     container_pool: f.container_pool,
                 })
                 .collect(),
-            leases: leases.iter().map(|l| LeaseRecord::of(network, l, now)).collect(),
+            leases: LeaseRecord::all(network, leases, now),
         }
     }
 }

@@ -223,9 +223,7 @@ fn local(context: &Context, network: Network, root: bool) -> NetworkFacts {
         _ => None,
     };
     let leases = match registry {
-        Some(Ok(leases)) => {
-            Ok(leases.iter().map(|l| LeaseRecord::of(&network, l, &context.boot)).collect::<Vec<_>>())
-        }
+        Some(Ok(leases)) => Ok(LeaseRecord::all(&network, &leases, &context.boot)),
         Some(Err(fault)) => Err(fault),
         None => published.map(|p| p.map(|s| s.leases).unwrap_or_default()),
     };

@@ -51,7 +51,7 @@ module VagrantPlugins
             return nics
           end
 
-          remember(machine, known | nics.map(&:mac))
+          remember(machine, known | nics.map(&:mac), change.nics?)
           env[:ui].info(Hybrid.t('actions.changing')) if change.nics? && !env[:hybrid_new]
           domain.apply(change)
           nics
@@ -59,12 +59,14 @@ module VagrantPlugins
           raise Errors::DomainChange, machine: env[:machine].name, message: e.message
         end
 
-        # Before the domain is changed: what was added must be found again whatever comes between.
-        def remember(machine, macs)
+        # Before the domain is changed: what was added must be found again whatever comes between. A guest whose
+        # NICs change is to be set up, though it was before: a snapshot may have taken that back.
+        def remember(machine, macs, changes)
           record = Record.new(machine)
-          return if record.macs == macs
+          return if record.macs == macs && !changes
 
           record.macs = macs
+          record.guest = record.guest.merge('macs' => nil) if changes && record.guest.is_a?(Hash)
           record.save
         end
 

@@ -192,7 +192,7 @@ fn fill(program: &str, count: u64) -> Outcome {
     let size = 256 - u64::from(begins.to_bits() - FIRST);
     fs::remove_file(file)?;
     for first in (0..count).step_by(size as usize) {
-        let mut text = "format = 1\n".to_owned();
+        let mut text = "format = 2\n".to_owned();
         for number in first..count.min(first + size) {
             text.push_str(&lease(at(number), number));
         }

@@ -166,8 +166,7 @@ fn request(
     if let Some(ip) = request.ip
         && let Some(other) = leases.iter().find(|l| {
             // An IPv6 address can't be claimed for a container: what a claim would refuse is refused here.
-            let kept = ip.is_ipv6() && (l.fixed || (l.reserved && l.hostname != request.hostname));
-            let held = kept || l.state_now(boot) == LeaseState::Active;
+            let held = (ip.is_ipv6() && l.fixed) || l.state_now(boot) == LeaseState::Active;
             l.address == ip && !l.is_owned_by(&container.id) && held
         })
     {

@@ -55,6 +55,13 @@ pub struct AddressClash {
 }
 
 impl Census {
+    /// Leaves alone what is written of those who are to be connected in a moment.
+    pub fn leave(&mut self, leases: &[Lease], coming: &HashSet<OwnerId>) {
+        let waits = |l: &Lease| l.owner.as_ref().is_some_and(|o| coming.contains(&o.id));
+        self.take.retain(|address| !leases.iter().any(|l| l.address == *address && waits(l)));
+        self.put.retain(|l| l.state == LeaseState::Active || !waits(l));
+    }
+
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -159,14 +159,8 @@ pub fn decide<V: LeaseView>(
     let same_owner = own.is_some_and(|l| l.is_owned_by(&request.owner.id));
     let was_active = own.is_some_and(|l| l.state_now(boot) == LeaseState::Active);
     let mut owner = request.owner.clone();
-    let mut fixed = fixed;
-    if let Some((lease, before)) = own.and_then(|l| Some((l, l.owner.as_ref()?))).filter(|_| same_owner) {
+    if let Some(before) = own.and_then(|l| l.owner.as_ref()).filter(|_| same_owner) {
         owner.name = owner.name.or_else(|| before.name.clone());
-        // What was claimed by hand is released by hand, whoever uses it meanwhile.
-        if before.origin == Origin::Hand {
-            owner.origin = Origin::Hand;
-            fixed |= lease.fixed;
-        }
     }
     let reserved = own.is_some_and(|l| l.reserved) || there.as_ref().is_some_and(|l| l.reserved);
     let lease = Lease {

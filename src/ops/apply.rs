@@ -48,8 +48,7 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
     if !status.up {
         return Ok(None);
     }
-    // Another's file that can't be read is told where that one is applied.
-    network::refuse_same(&networks::load_all(&context.places)?.0, &network)?;
+    refuse_newcomer(context, &network)?;
     refuse_misfits(context, &network)?;
     if let Some(bridge) = &status.bridge
         && *bridge != network.bridge
@@ -65,6 +64,21 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
     network::publish(context, &network, true)?;
     drop(guard);
     Ok(Some(report))
+}
+
+/// An edited file must not take what another network has that is up. Of two such files the one that was written last
+/// is refused, so that the other one's guests have what they had.
+fn refuse_newcomer(context: &Context, network: &Network) -> Result<()> {
+    let written = |name: &NetworkName| {
+        std::fs::metadata(context.places.network_file(name)).and_then(|m| m.modified()).ok()
+    };
+    // Another's file that can't be read is told where that one is applied.
+    let (mut others, _) = networks::load_all(&context.places)?;
+    others.retain(|other| {
+        written(&other.name) <= written(&network.name)
+            && status::load(&context.places, &other.name).is_ok_and(|s| s.up)
+    });
+    network::refuse_same(&others, network)
 }
 
 /// An edited file must leave everybody where they are: those who would not fit are named.

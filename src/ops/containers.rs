@@ -48,14 +48,16 @@ pub(super) fn attach(
     };
     let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
     // Names first: each connection takes Docker some 50 ms, and there may be hundreds.
-    let mut clashes = record(context, network, &listing, deadline)?;
-    let until = deadline.at_most(deadline.left().saturating_sub(RECORD));
-    let moved = !plan.steps.is_empty();
+    let mut clashes = record(context, network, &listing, &coming(&plan.steps), deadline)?;
+    let left = deadline.left();
+    let until = deadline.at_most(left - RECORD.min(left / 4));
+    let (mut tried, mut done_some) = (0, false);
     let mut steps = plan.steps.into_iter();
     let mut listing = listing;
-    while !until.passed()
+    while (tried == 0 || !until.passed())
         && let Some(step) = steps.next()
     {
+        tried += 1;
         let done = match step {
             AttachStep::Connect { container, name, request } => {
                 connect(context, network, docker, &container, &name, &request, deadline)
@@ -64,16 +66,20 @@ pub(super) fn attach(
                 disconnect(context, network, docker, &container, &name, &endpoint_id, deadline)
             }
         };
+        done_some |= done.is_ok();
         faults.extend(done.err());
     }
-    if moved {
+    if tried > 0 {
         listing = docker.containers_on(network, deadline)?;
-        clashes = record(context, network, &listing, deadline)?;
+        clashes = record(context, network, &listing, &coming(steps.as_slice()), deadline)?;
     }
     faults.extend(clashes);
     if steps.len() > 0 {
         log::info!("network {}: {} more containers to connect or let go", network.name, steps.len());
-        super::wake::wake(&context.places);
+        // Where nothing can be done, the minute's round tries again.
+        if done_some {
+            super::wake::wake(&context.places);
+        }
         return faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err);
     }
     // Docker before 28 moves a container's default route at each of its restarts.
@@ -85,19 +91,38 @@ pub(super) fn attach(
     faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
 }
 
+/// Who is to be connected by these steps.
+fn coming(steps: &[AttachStep]) -> HashSet<OwnerId> {
+    let connects = steps.iter().filter_map(|step| match step {
+        AttachStep::Connect { container, .. } => Some(container.clone()),
+        AttachStep::Disconnect { .. } => None,
+    });
+    connects.collect()
+}
+
 /// A container that is gone since it was listed is no trouble.
 fn unless_gone<T>(done: Result<T>) -> Result<()> {
     done.map(drop).or_else(|fault| if fault.kind() == Kind::Missing { Ok(()) } else { Err(fault) })
 }
 
-/// Writes down which container has which address, so that no VM gets it, and its names.
-fn record(context: &Context, network: &Network, listing: &Listing, deadline: Deadline) -> Result<Vec<Fault>> {
+/// Writes down which container has which address, so that no VM gets it, and its names. What those have who are
+/// `coming` waits for them.
+fn record(
+    context: &Context,
+    network: &Network,
+    listing: &Listing,
+    coming: &HashSet<OwnerId>,
+    deadline: Deadline,
+) -> Result<Vec<Fault>> {
     let residents: Vec<Resident> =
         listing.containers.iter().filter(|c| c.running).filter_map(|c| resident(network, c)).collect();
     let exists: HashSet<OwnerId> = listing.containers.iter().map(|c| c.id.clone()).collect();
     let registry = Registry::of(&context.places, &network.name);
-    let look =
-        |leases: &[Lease]| census::take(network, leases, &residents, &exists, &context.boot, context.now());
+    let look = |leases: &[Lease]| {
+        let mut census = census::take(network, leases, &residents, &exists, &context.boot, context.now());
+        census.leave(leases, coming);
+        census
+    };
     // Without a lock first: most of the time there is nothing to write.
     let census = look(&registry.read()?);
     if !census.is_settled() {

@@ -21,7 +21,7 @@ fn entry(address: &str, nic: u64, owner: u64, generation: u64) -> String {
 }
 
 fn block(entries: &[String]) -> String {
-    format!("format = 1\n\n{}# end\n", entries.join("\n"))
+    format!("format = 2\n\n{}# end\n", entries.join("\n"))
 }
 
 #[test]
@@ -39,6 +39,21 @@ fn a_block_written_before_the_index_counts() -> Outcome {
     assert_eq!(host.claim(4, 4, &[])?["address"], "10.0.1.131");
     assert_eq!(host.claim(2, 2, &[])?["address"], "10.0.1.129");
     host.check()
+}
+
+#[test]
+fn a_block_from_before_there_was_a_last_line_is_read_and_gets_one() -> Outcome {
+    let host = Host::new()?;
+    host.claim(1, 1, &["--ip", "10.0.1.200"])?;
+    let path = host.block("10.0.1.192");
+    let text = fs::read_to_string(&path)?.replace("format = 2", "format = 1").replace("# end\n", "");
+    fs::write(&path, text)?;
+    assert_eq!(host.leases()?.len(), 1);
+    host.claim(2, 2, &["--ip", "10.0.1.201"])?;
+    let text = fs::read_to_string(&path)?;
+    assert!(text.starts_with("format = 2\n") && text.ends_with("# end\n"), "{text}");
+    assert_eq!(host.leases()?.len(), 2);
+    Ok(())
 }
 
 #[test]

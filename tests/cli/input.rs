@@ -121,9 +121,9 @@ fn a_registry_that_can_t_be_read_is_said_and_left_alone() -> Outcome {
     let mut text = String::new();
     for (what, content) in [
         ("cut", cut.to_owned()),
-        ("cut where what is left is whole", "format = 1\n".to_owned()),
+        ("cut where what is left is whole", "format = 2\n".to_owned()),
         ("cut before the owner", whole.split("[lease.owner]").next().unwrap_or_default().to_owned()),
-        ("newer format", whole.replace("format = 1", "format = 2\nshape = \"round\"")),
+        ("newer format", whole.replace("format = 2", "format = 3\nshape = \"round\"")),
         ("unknown field", whole.replace("generation = ", "mood = \"good\"\ngeneration = ")),
         ("a stranger's address", whole.replace("10.0.1.200", "10.0.1.5")),
         ("no TOML", "]]]".to_owned()),

@@ -85,6 +85,9 @@ RSpec.describe VagrantPlugins::Hybrid::Domain do
     expect([domain.calls, domain.macs.last, domain.entries.size]).to eq([[], '52:54:00:99:99:99', 2])
     start('config.hybrid.network "hybrid", ip: "10.0.1.201"', domain, cwd: checkout)
     expect(domain.entries.map { |entry| entry['mac'] }).to include('52:54:00:99:99:99')
+    before = domain.xml.to_xml
+    start('config.hybrid.network "hybrid", ip: "10.0.1.201"', domain, cwd: checkout)
+    expect(domain.xml.to_xml).to eq(before)
   end
 
   it 'adds and removes networks, and takes a given MAC' do

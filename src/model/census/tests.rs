@@ -39,6 +39,21 @@ fn what_docker_gave_is_written_once_and_struck_out_when_it_goes() -> Result<()> 
 }
 
 #[test]
+fn who_is_about_to_be_connected_keeps_what_it_had() -> Result<()> {
+    let (web, db) = (resident(7, "10.0.1.70")?, resident(8, "10.0.1.71")?);
+    let mut leases = census(&[], &[web.clone(), db.clone()], &[&web, &db])?.put;
+    let coming = HashSet::from([web.id.clone()]);
+    let mut got = census(&leases, &[], &[&web, &db])?;
+    got.leave(&leases, &coming);
+    assert_eq!((got.put.len(), got.take), (0, vec![db.address]));
+    leases.iter_mut().for_each(|l| l.fixed = true);
+    let mut got = census(&leases, &[], &[&web, &db])?;
+    got.leave(&leases, &coming);
+    assert_eq!(got.put.iter().map(|l| l.address).collect::<Vec<_>>(), [db.address]);
+    Ok(())
+}
+
+#[test]
 fn names_that_docker_could_not_be_asked_for_stay() -> Result<()> {
     let mut web = resident(7, "10.0.1.70")?;
     web.aliases = vec!["front".parse()?];

@@ -227,18 +227,6 @@ fn where_docker_gives_out_the_whole_subnet_a_vm_has_the_highest_free_address() -
 }
 
 #[test]
-fn what_was_claimed_by_hand_stays_so_while_its_vm_runs() -> Result<()> {
-    let network = network("range")?;
-    let mut memory = Memory(Vec::new());
-    ask(&network, &mut memory, &request(Origin::Hand, 1, Some("10.0.1.200"))?)?
-        .map_err(|r| Fault::failed(r.to_string()))?;
-    let started = ask(&network, &mut memory, &request(Origin::Domain, 1, None)?)?;
-    let lease = started.map_err(|r| Fault::failed(r.to_string()))?.lease;
-    assert_eq!((lease.origin(), lease.fixed), (Some(Origin::Hand), true));
-    Ok(())
-}
-
-#[test]
 fn a_reservation_is_untried_until_a_guest_has_it() -> Result<()> {
     let network = network("range")?;
     let mut memory = Memory(Vec::new());

@@ -239,9 +239,11 @@ test_a_registry_that_can_not_be_read() {
 	refuses other prepare "$T/y" "$file"
 	: >"$file"
 	refuses other prepare "$T/y" "$file" 'cut off or empty'
-	sed 's/^format = 1/format = 2/' "$T/good" >"$file"
-	refuses other prepare "$T/y" "$file" 'format 2'
-	sed 's/^format = 1/format = 1\nfuture = 1/' "$T/good" >"$file"
+	head -n 1 "$T/good" >"$file"
+	refuses other prepare "$T/y" "$file" 'cut off'
+	sed 's/^format = 2/format = 3/' "$T/good" >"$file"
+	refuses other prepare "$T/y" "$file" 'format 3'
+	sed 's/^format = 2/format = 2\nfuture = 1/' "$T/good" >"$file"
 	refuses other prepare "$T/y" "$file" future
 	head -c 3000 /dev/urandom >"$file"
 	refuses other prepare "$T/y" "$file"

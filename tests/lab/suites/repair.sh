@@ -271,6 +271,21 @@ test_edited_into_nonsense() {
 	virsh -q start --paused other
 }
 
+test_edited_to_have_anothers_zone() {
+	local other=/etc/hybrid-hook/networks/two.toml
+	hybrid-hook network create two --subnet 10.0.2.0/24
+	without_service
+	cp "$other" "$T/other"
+	sed -i '/^zone/d; s/^format = 1/format = 1\nzone = "hybrid.internal"/' "$other"
+	refused 3 'network two' 'zone hybrid.internal' 'network hybrid' -- hybrid-hook apply
+	# The other one goes on.
+	ip link delete hybr0
+	exits 3 hybrid-hook apply
+	ip address show hybr0 | has 'inet 10.0.1.1/24 '
+	cp "$T/other" "$other"
+	hybrid-hook apply
+}
+
 test_adopt_a_bridge_with_its_address() {
 	foreign_bridge lan 10.77.0.1/24
 	hybrid-hook network create lan --adopt --bridge t-lan

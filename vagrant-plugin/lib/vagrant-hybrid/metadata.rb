@@ -35,7 +35,8 @@ module VagrantPlugins
       def replace(macs, wanted)
         names = wanted.map { |entry| entry['name'] }
         left = entries.reject { |entry| self.class.of?(entry, macs, names) }
-        left += wanted
+        # Ours first: the first of a network is taken for the machine's own.
+        left = wanted + left
         return if left.empty?
 
         document = Nokogiri::XML::Builder.new do |xml|

@@ -51,8 +51,8 @@ RSpec.describe VagrantPlugins::Hybrid::Metadata do
     metadata = described_class.new(parse(present))
     xml = metadata.replace([mac], [{ 'name' => 'hybrid', 'mac' => mac }])
     expect(xml).to include('before="metadata=none"')
-    expect(entries(stored(xml))).to eq([{ 'name' => 'lab', 'mac' => '52:54:00:99:99:99', 'made' => 'nic' },
-                                        { 'name' => 'hybrid', 'mac' => mac }])
+    expect(entries(stored(xml))).to eq([{ 'name' => 'hybrid', 'mac' => mac },
+                                        { 'name' => 'lab', 'mac' => '52:54:00:99:99:99', 'made' => 'nic' }])
     expect(xml).not_to include('10.0.1.9')
   end
 

@@ -189,7 +189,8 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
         notes.push(format!("container {:?}: label {key}: {why}", container.name));
     };
     let here = label(NETWORK_LABEL).is_none_or(|n| n == network.name.as_str());
-    let ip = label(IP_LABEL).filter(|_| here).and_then(|text| match text.parse::<IpAddr>() {
+    let local = |key: &str| label(key).filter(|_| here);
+    let ip = local(IP_LABEL).and_then(|text| match text.parse::<IpAddr>() {
         Ok(ip) => match network.may_lease(ip) {
             Ok(()) => Some(ip),
             Err(unfit) => {
@@ -202,7 +203,7 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
             None
         }
     });
-    let hostname = match label(HOSTNAME_LABEL).filter(|_| here) {
+    let hostname = match local(HOSTNAME_LABEL) {
         None => DnsLabel::from_any(&container.name),
         Some(text) => DnsLabel::from_any(text).or_else(|| {
             note(HOSTNAME_LABEL, format!("{} holds no letter or digit", shown(text)));
@@ -211,12 +212,7 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
     };
     let mut words = |key: &str| {
         let mut list = Vec::new();
-        for word in label(key)
-            .filter(|_| here)
-            .unwrap_or_default()
-            .split([',', ' ', '\t', '\n'])
-            .filter(|w| !w.is_empty())
-        {
+        for word in local(key).unwrap_or_default().split([',', ' ', '\t', '\n']).filter(|w| !w.is_empty()) {
             match DnsLabel::from_any(word) {
                 Some(name) if list.contains(&name) => {}
                 Some(name) => list.push(name),

@@ -1,5 +1,6 @@
 //! A lease as it is shown: the promised JSON of `claim`, `leases` and the published snapshot.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
@@ -58,10 +59,9 @@ impl LeaseRecord {
     pub fn all(network: &Network, leases: &[Lease], now: &BootId) -> Vec<Self> {
         let (_, clashes) = naming::settle(leases.to_vec(), now);
         let mut records: Vec<_> = leases.iter().map(|l| Self::of(network, l, now)).collect();
+        let lost: HashSet<_> = clashes.iter().map(|c| (c.asker, &c.name)).collect();
         for record in &mut records {
-            let lost =
-                |c: &naming::Clash| c.asker == record.address && Some(&c.name) == record.hostname.as_ref();
-            if clashes.iter().any(lost) {
+            if record.hostname.as_ref().is_some_and(|name| lost.contains(&(record.address, name))) {
                 record.fqdn = None;
             }
         }

@@ -53,8 +53,10 @@ impl Registry {
         deadline: Deadline,
         change: impl FnOnce(&Network, &mut Transaction) -> Result<T>,
     ) -> Result<T> {
-        // Before there is a folder for a network that isn't there.
-        networks::load(&self.places, &self.name)?;
+        // No folder for a network that isn't there. Where there is one, the look under the lock is enough.
+        if !self.folder.exists() {
+            networks::load(&self.places, &self.name)?;
+        }
         durable::make_folder(&self.places.state, 0o700)?;
         durable::make_folder(&self.places.state.join("networks"), 0o700)?;
         let lock = self.lock(deadline)?;

@@ -130,7 +130,7 @@ module VagrantPlugins
       # vagrant-libvirt numbers its NICs by such aliases; two of one name are refused.
       def free_aliases
         taken = interfaces.map { |interface| interface.at_xpath('alias/@name').to_s }
-        (interfaces.size..).lazy.map { |number| "ua-net-#{number}" }.reject { |name| taken.include?(name) }.each_entry
+        (interfaces.size..).lazy.map { |number| "ua-net-#{number}" }.reject { |name| taken.include?(name) }
       end
 
       # As vagrant-libvirt makes it of a public network.

@@ -47,15 +47,17 @@ create-hybrid-network: build ## the network hybrid on this machine itself (root;
 	@tests/as-root target/release/hybrid-hook network create
 
 .PHONY: install
-install: build ## this build, its hooks and units on this machine itself (root)
+install: build ## this build, its hooks and units on this machine itself (root); where Vagrant is, its plugin, too
 	@tests/as-root sh -c 'install -D -m 755 target/release/hybrid-hook /usr/bin/hybrid-hook && \
 		install -D -m 755 target/release/hybrid-libvirt /usr/libexec/hybrid-hook/hybrid-libvirt'
 	@tests/as-root /usr/bin/hybrid-hook install
+	@! command -v vagrant >/dev/null || vagrant-plugin/install
 
 .PHONY: uninstall
 uninstall: ## remove them; files under /etc/hybrid-hook and the leases stay (root)
 	@tests/as-root /usr/bin/hybrid-hook uninstall
 	@tests/as-root rm -rf /usr/bin/hybrid-hook /usr/libexec/hybrid-hook
+	@! command -v vagrant >/dev/null || vagrant-plugin/install --remove
 
 .PHONY: clean
 clean: ## remove what was built here; the labs' cache stays: tests/lab/lab clean

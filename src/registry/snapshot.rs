@@ -49,6 +49,9 @@ pub struct FamilyRecord {
     pub subnet: IpNet,
     /// The gateway of guests.
     pub gateway: IpAddr,
+    /// The host's own address on the bridge, at which our resolver answers; none on an adopted bridge without one.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
     /// Where VMs' dynamic addresses come from.
     pub vm_pool: AddressRange,
     /// Where containers' dynamic addresses come from.
@@ -74,6 +77,7 @@ impl Snapshot {
                 .map(|f| FamilyRecord {
                     subnet: f.subnet,
                     gateway: f.gateway,
+                    address: f.address,
                     vm_pool: f.vm_pool,
                     container_pool: f.container_pool,
                 })

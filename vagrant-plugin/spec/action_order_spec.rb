@@ -64,6 +64,7 @@ RSpec.describe VagrantPlugins::Hybrid::Plugin do
     'a machine without a box' => [:up, %i[IsCreated], :DefineDomain, :StartDomain],
     'a suspended machine that is brought up' => [:up, %i[IsCreated IsSuspended], :TellPending, :ResumeDomain],
     'a resume' => [:resume, %i[IsCreated IsSuspended], :TellPending, :ResumeDomain],
+    'a restored snapshot' => [:snapshot_restore, %i[IsCreated], :TellRestored, :SnapshotRestore],
     'a destroy' => [:destroy, %i[IsCreated DestroyConfirm], :AwaitRelease, :DestroyDomain]
   }.each do |what, (action, yes, before, target)|
     it "hooks #{what}" do

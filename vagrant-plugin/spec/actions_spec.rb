@@ -125,6 +125,11 @@ RSpec.describe VagrantPlugins::Hybrid::Action do
   end
 
   describe 'TellPending' do
+    # As Vagrant calls it.
+    def run(*arguments, **options)
+      super(*arguments, action_name: :machine_action_resume, **options)
+    end
+
     it 'says that a change waits, and changes nothing' do
       run(:DefineDomain, 'config.hybrid.network "hybrid"')
       domain.calls.clear
@@ -146,6 +151,44 @@ RSpec.describe VagrantPlugins::Hybrid::Action do
       called.clear
       run(:TellPending, 'config.hybrid.network "hybrid"')
       expect(called).to eq([:app])
+    end
+  end
+
+  describe 'TellPending before a halt' do
+    it 'only resumes' do
+      run(:DefineDomain, 'config.hybrid.network "hybrid"')
+      called.clear
+      ui.lines.clear
+      run(:TellPending, 'config.hybrid.network "hybrid", hostname: "db"', action_name: :machine_action_reload)
+      expect([called, ui.lines]).to eq([[:app], []])
+    end
+  end
+
+  describe 'TellRestored' do
+    before { run(:DefineDomain, 'config.hybrid.network "hybrid"') && ui.lines.clear }
+
+    # Puts the machine back as it was, running or not.
+    def restore(state, text, app: ->(_env) { called << :app })
+      machine = machine("config.vm.box = nil\n#{text}", domain: domain, cwd: checkout)
+      allow(machine).to receive(:state).and_return(double(id: state))
+      described_class::TellRestored.new(app, {}).call({ machine: machine, ui: ui })
+    end
+
+    it 'says the address that a running machine has again, and what waits' do
+      publish(leases: [lease(domain.macs.last, '10.0.1.200')])
+      restore(:running, 'config.hybrid.network "hybrid", hostname: "other"')
+      expect(ui.lines).to match([[:warn, include('next cold start')], [:info, include('10.0.1.200')]])
+    end
+
+    it 'says no address of one that is off' do
+      restore(:shutoff, 'config.hybrid.network "hybrid"')
+      expect(ui.lines).to eq([])
+    end
+
+    it 'turns a refusal into its words' do
+      app = ->(_env) { raise Libvirt::Error, 'status 1: hybrid-hook: 10.0.1.200 is held by vm "web" (active)' }
+      expect { restore(:running, 'config.hybrid.network "hybrid"', app: app) }
+        .to raise_error(VagrantPlugins::Hybrid::Errors::Refused, /held by vm "web"/)
     end
   end
 

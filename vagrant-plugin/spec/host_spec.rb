@@ -50,6 +50,37 @@ RSpec.describe VagrantPlugins::Hybrid::Host do
     end
   end
 
+  it 'lets a machine into the pool of containers where the registry gives out both' do
+    publish(ipam: 'hybrid')
+    expect(problems('config.hybrid.network "hybrid", ip: "10.0.1.70"')).to eq([])
+  end
+
+  it 'takes IPv4 alone on a network of both families: the other goes with it' do
+    publish(families: FakeHost::SNAPSHOT['families'] + [{ 'subnet' => 'fd00:9::/64', 'gateway' => 'fd00:9::1' }])
+    expect(problems('config.hybrid.network "hybrid", ip: "fd00:9::c9"')).to match([include('of a family')])
+    expect(problems('config.hybrid.network "hybrid", ip: "10.0.1.201"')).to eq([])
+  end
+
+  it "reads a guest's name in any language, whatever the caller's locale" do
+    publish(leases: [lease('52:54:00:00:00:02', '10.0.1.130', owner_name: 'Büro')])
+    before = Encoding.default_external
+    begin
+      silently { Encoding.default_external = Encoding::US_ASCII }
+      expect(VagrantPlugins::Hybrid::Snapshot.read('hybrid').leases.first['owner_name']).to eq('Büro')
+    ensure
+      silently { Encoding.default_external = before }
+    end
+  end
+
+  # Ruby warns of a new default encoding.
+  def silently
+    before = $VERBOSE
+    $VERBOSE = nil
+    yield
+  ensure
+    $VERBOSE = before
+  end
+
   it 'reads pools in both spellings, and IPv6' do
     publish(families: [{ 'subnet' => 'fd00::/64', 'gateway' => 'fd00::1', 'vm_pool' => 'fd00::8000-fd00::fffe',
                          'container_pool' => 'fd00::4000-fd00::7fff' }])

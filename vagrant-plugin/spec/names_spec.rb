@@ -22,9 +22,15 @@ RSpec.describe VagrantPlugins::Hybrid::ResolverLines do
     'fd00:1:2:3::/64' => '3.0.0.0.2.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa'
   }.each do |subnet, zone|
     it "knows the reverse zone of #{subnet}" do
-      publish(bridge: 'nobr0', families: [{ 'subnet' => subnet, 'gateway' => subnet[%r{\A[^/]*}] }])
+      host = subnet[%r{\A[^/]*}]
+      publish(bridge: 'nobr0', families: [{ 'subnet' => subnet, 'gateway' => host, 'address' => host }])
       expect(lines.first.split.last).to eq(zone)
     end
+  end
+
+  it 'asks nobody on a bridge on which the host has no address' do
+    publish(families: [{ 'subnet' => '10.0.1.0/24', 'gateway' => '10.0.1.1', 'address' => nil }])
+    expect(lines).to eq([])
   end
 
   it 'passes on nothing that a shell would read' do
@@ -54,13 +60,19 @@ RSpec.describe VagrantPlugins::Hybrid::Nic do
   def block(*addresses)
     own = lease(nic.mac, '10.0.1.200')
     publish(leases: [own] + addresses.map { |address| lease("02:64:00:00:00:#{address[-2..]}", address) })
-    nic.block(FakeDomain::UUID)
+    nic.block(FakeDomain::UUID, [nic.mac, '52:54:00:00:00:99'])
   end
 
   before { publish }
 
   it 'finds the block beside its own address' do
     expect(block('10.0.1.242', '10.0.1.240', '10.0.1.243', '10.0.1.241')).to eq('10.0.1.240/30')
+  end
+
+  it "does not count what another of the machine's NICs has" do
+    four = (240..243).map { |n| lease("02:64:00:00:00:#{n}", "10.0.1.#{n}") }
+    publish(leases: four + [lease('52:54:00:00:00:99', '10.0.1.150')])
+    expect(nic.block(FakeDomain::UUID, [nic.mac, '52:54:00:00:00:99'])).to eq('10.0.1.240/30')
   end
 
   it 'takes nothing for a block that is none' do

@@ -21,6 +21,14 @@ RSpec.describe VagrantPlugins::Hybrid::Refusal do
     expect([refusal.message, refusal.hint]).to eq(['the registry is locked', nil])
   end
 
+  it "is found whatever language the daemon's words are in" do
+    ['Interner Fehler: Untergeordneter Prozess (/etc/libvirt/hooks/qemu) unerwartet Ende Status 1: ',
+     '内部エラー: 子プロセス (/etc/libvirt/hooks/qemu) 終了ステータス 1：'].each do |words|
+      expect(described_class.in("#{words}hybrid-hook: network two is down; hint: bring it up\n"))
+        .to have_attributes(message: 'network two is down', hint: 'bring it up')
+    end
+  end
+
   it "is nothing in anybody else's error" do
     [nil, '', "Cannot access storage file '/x'", 'Child process (/etc/libvirt/hooks/qemu.d/50-hybrid-hook) ' \
                                                  'unexpected exit status 126: error : cannot execute'].each do |other|

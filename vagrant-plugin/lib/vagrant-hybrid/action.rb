@@ -11,6 +11,7 @@ module VagrantPlugins
       autoload :AwaitRelease, File.expand_path('action/await_release', __dir__)
       autoload :DefineDomain, File.expand_path('action/define_domain', __dir__)
       autoload :TellPending, File.expand_path('action/tell_pending', __dir__)
+      autoload :TellRestored, File.expand_path('action/tell_restored', __dir__)
       autoload :WarnProvider, File.expand_path('action/warn_provider', __dir__)
     end
   end

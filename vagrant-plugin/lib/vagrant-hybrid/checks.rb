@@ -90,7 +90,8 @@ module VagrantPlugins
         # The label that hybrid-hook would make of any name.
         # @return [String, nil] nil where nothing is left of it
         def to_label(text)
-          label = text.scrub('-').downcase.gsub(/[^a-z0-9]+/, '-').delete_prefix('-')
+          text = text.encode('UTF-8', invalid: :replace, undef: :replace, replace: '-').scrub('-')
+          label = text.downcase.gsub(/[^a-z0-9]+/, '-').delete_prefix('-')
           label = label[0, LABEL_LENGTH].delete_suffix('-')
           label.empty? ? nil : label
         end
@@ -108,7 +109,7 @@ module VagrantPlugins
             Hybrid.t('checks.nil')
           elsif !value.is_a?(String)
             Hybrid.t('checks.string', type: value.class)
-          elsif value.encoding == Encoding::BINARY ? !value.ascii_only? : !value.valid_encoding?
+          elsif !value.ascii_only? && !(value.encoding == Encoding::UTF_8 && value.valid_encoding?)
             Hybrid.t('checks.encoding')
           elsif value.strip.empty?
             Hybrid.t('checks.empty')

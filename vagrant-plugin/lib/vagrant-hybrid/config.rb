@@ -64,7 +64,7 @@ module VagrantPlugins
           @wrong << Hybrid.t('config.arguments', kind: kind, rest: Checks.show(rest.first)) unless rest.empty?
           next if arguments.empty?
 
-          (networks[[kind, name]] ||= {}).merge!(options.transform_keys { |key| key.to_s.to_sym })
+          (networks[[kind, name]] ||= {}).merge!(options.transform_keys { |key| key.to_s.scrub('?').to_sym })
         end
         @wishes = networks.map do |(kind, name), options|
           (kind == :docker_network ? DockerWish : Wish).new(name, options)

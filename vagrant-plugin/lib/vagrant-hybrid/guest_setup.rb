@@ -51,6 +51,10 @@ module VagrantPlugins
         @guest ||= @machine.guest
       end
 
+      def domain
+        @domain ||= Domain.of(@machine)
+      end
+
       # Without a box nobody knows how to reach the guest; vagrant-libvirt leaves it alone, too.
       def guest?
         !@machine.config.vm.box.nil?
@@ -84,7 +88,7 @@ module VagrantPlugins
         @blocks ||= nics.filter_map do |nic|
           next unless nic.attributes['block']
 
-          block = nic.block(@machine.id)
+          block = nic.block(@machine.id, domain.macs)
           family = Snapshot.read(nic.network)&.families&.first
           next "#{nic.mac} #{family.subnet}/#{family.subnet.prefix} #{family.gateway} #{block}" if block && family
 
@@ -95,11 +99,17 @@ module VagrantPlugins
 
       # What is done with a block is the guest's affair; it is told which it is.
       def tell_blocks(before, lines)
-        guest.capability(:hybrid_blocks, lines) unless before.to_a == lines
+        return if before.to_a == lines
+
+        if guest.capability?(:hybrid_blocks)
+          guest.capability(:hybrid_blocks, lines)
+        else
+          @ui.warn(Hybrid.t('guest.no_blocks'))
+        end
       end
 
       def interfaces(nics)
-        unless guest.capability?(:configure_networks)
+        unless %i[configure_networks hybrid_interfaces network_interfaces].all? { |name| guest.capability?(name) }
           @ui.warn(Hybrid.t('guest.no_interfaces'))
           return
         end
@@ -108,13 +118,14 @@ module VagrantPlugins
         guest.capability(:configure_networks, networks(nics))
       end
 
-      # Every NIC but the first, which Vagrant itself comes by: the guest's capability writes all
-      # that it is told, and takes away what it is not told.
+      # Every NIC but the first, which Vagrant itself comes by, be it a management NIC or not: the guest's
+      # capability writes all that it is told, and takes away what it is not told.
       # @return [Array<Hash>] as vagrant-libvirt gives it to the capability
       def networks(nics)
         devices = guest.capability(:hybrid_interfaces)
         order = guest.capability(:network_interfaces)
-        pairs(nics).drop(@machine.provider_config.mgmt_attach ? 1 : 0).filter_map do |options, mac|
+        first = domain.macs.first
+        pairs(nics).reject { |_, mac| mac == first }.filter_map do |options, mac|
           index = mac && order.index(devices[mac])
           network(options, index, mac) if index && options[:auto_config] != false
         end
@@ -124,7 +135,7 @@ module VagrantPlugins
       def pairs(nics)
         ours = nics.map(&:mac)
         others = slots.reject { |options| ours.include?(options[:mac].to_s.downcase) }
-        others.zip(Domain.of(@machine).macs - ours) + nics.map { |nic| [nic.network_options, nic.mac] }
+        others.zip(domain.macs - ours) + nics.map { |nic| [nic.network_options, nic.mac] }
       end
 
       # vagrant-libvirt's own list. Before 0.12 it wants the action's environment, since then the machine.

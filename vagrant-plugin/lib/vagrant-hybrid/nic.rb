@@ -51,13 +51,14 @@ module VagrantPlugins
 
       # The block of addresses that the machine has beside its own, as a subnet.
       # @param uuid [String] the machine's domain
+      # @param nics [Array<String>] the MACs of its NICs: their addresses are none of the block's
       # @return [String, nil] such as "10.0.1.136/29"; nil where none is wanted or not all are there
-      def block(uuid)
+      def block(uuid, nics)
         size = attributes['block']&.to_i
         return unless size
 
         leases = Snapshot.read(network)&.leases || []
-        addresses = leases.select { |lease| lease['owner'] == uuid && lease['mac'] != mac }
+        addresses = leases.select { |lease| lease['owner'] == uuid && !nics.include?(lease['mac']) }
                           .map { |lease| IPAddr.new(lease['address']) }.sort
         return if addresses.size != size
 

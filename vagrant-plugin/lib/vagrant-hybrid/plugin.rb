@@ -50,7 +50,7 @@ module VagrantPlugins
       end
 
       # No action is named: these places are deep in nested builders, and are reached by up,
-      # reload, resume, snapshot restore and whatever else starts a machine.
+      # reload, resume and whatever else starts a machine.
       action_hook(:hybrid_machine) do |hook|
         if libvirt?
           require_relative 'action'
@@ -58,6 +58,7 @@ module VagrantPlugins
           hook.before provider::CreateNetworkInterfaces, Action::AddNetworks
           hook.before provider::StartDomain, Action::DefineDomain
           hook.before provider::ResumeDomain, Action::TellPending
+          hook.before provider::SnapshotRestore, Action::TellRestored
           hook.before provider::DestroyDomain, Action::AwaitRelease
         end
       end

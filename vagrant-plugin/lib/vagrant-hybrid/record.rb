@@ -31,9 +31,9 @@ module VagrantPlugins
 
       # One that can't be read is as good as none: the domain tells the rest.
       def read
-        data = @path&.file? ? JSON.parse(@path.read) : {}
+        data = @path&.file? ? JSON.parse(@path.read(encoding: 'UTF-8')) : {}
         data.is_a?(Hash) ? data : {}
-      rescue SystemCallError, JSON::ParserError
+      rescue SystemCallError, JSON::ParserError, EncodingError
         {}
       end
     end

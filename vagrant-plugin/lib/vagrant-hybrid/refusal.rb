@@ -6,9 +6,10 @@ module VagrantPlugins
     #
     # libvirt wraps it: "Hook script execution failed: internal error: Child process (LC_ALL=C …
     # /etc/libvirt/hooks/qemu.d/50-hybrid-hook … prepare begin -) unexpected exit status 1:
-    # hybrid-hook: 10.0.1.200 is held by vm "db"; hint: hybrid-hook leases …".
+    # hybrid-hook: 10.0.1.200 is held by vm "db"; hint: hybrid-hook leases …". The words around ours are in
+    # the daemon's language.
     class Refusal
-      OURS = /^(?:.*\bexit status \d+: )?hybrid-hook: (?<message>.*?)(?:; hint: (?<hint>.*))?$/
+      OURS = /(?:^|[\s:：])hybrid-hook: (?<message>.*?)(?:; hint: (?<hint>.*))?$/
 
       attr_reader :message, :hint
 

@@ -2,7 +2,6 @@
 
 require 'ipaddr'
 require 'json'
-require 'socket'
 require_relative 'checks'
 
 module VagrantPlugins
@@ -17,7 +16,7 @@ module VagrantPlugins
       class Unusable < StandardError; end
 
       # One family's addressing.
-      Family = Struct.new(:subnet, :gateway, :container_pool)
+      Family = Struct.new(:subnet, :gateway, :resolver, :container_pool)
 
       class << self
         # The folder of the snapshots.
@@ -30,10 +29,11 @@ module VagrantPlugins
           # A name may come from a domain, where anybody may have written it.
           return if Checks.network(network)
 
-          new(JSON.parse(File.read(File.join(folder, "#{network}.json"))))
+          new(JSON.parse(File.read(File.join(folder, "#{network}.json"), encoding: 'UTF-8')))
         rescue Errno::ENOENT, Errno::ENOTDIR
           nil
-        rescue SystemCallError, JSON::ParserError, KeyError, TypeError, NoMethodError, IPAddr::Error => e
+        rescue SystemCallError, JSON::ParserError, EncodingError, KeyError, TypeError, NoMethodError,
+               IPAddr::Error => e
           raise Unusable, Hybrid.t('host.snapshot', path: "#{folder}/#{network}.json", why: Checks.show(e.message))
         end
 
@@ -62,6 +62,7 @@ module VagrantPlugins
         @zone = data.fetch('zone')
         @docker_network = data['docker_network']
         @libvirt_network = data['libvirt_network']
+        @ipam = data['ipam']
         @families = data.fetch('families').map { |family| family(family) }
         @leases = data.fetch('leases')
       end
@@ -82,31 +83,26 @@ module VagrantPlugins
         source && (source['bridge'] == bridge || (source['network'] && source['network'] == @libvirt_network))
       end
 
-      # The address at which the network's resolver answers guests: the bridge's own one, which on
-      # an adopted bridge need not be the gateway's.
-      # @return [String, nil]
+      # The address at which the network's resolver answers guests.
+      # @return [String, nil] nil where the bridge is another's and we have none on it: nobody answers there
       def resolver
-        family = families.first
-        return unless family
-
-        own = Socket.getifaddrs.filter_map do |interface|
-          interface.addr.ip_address if interface.name == bridge && interface.addr&.ip?
-        end
-        own.find { |address| family.subnet.include?(IPAddr.new(address[/\A[^%]*/])) } || family.gateway.to_s
+        families.first&.resolver&.to_s
       end
 
       # Why an address can't be a machine's on this network.
       # @return [String, nil]
       def unfit(address)
-        family = families.find { |candidate| candidate.subnet.ipv4? == address.ipv4? }
-        return Hybrid.t('host.family') unless family
+        # On a network of both families a lease is its IPv4 address; the other goes with it.
+        family = families.first
+        return Hybrid.t('host.family') unless family && family.subnet.ipv4? == address.ipv4?
 
         subnet = "#{family.subnet}/#{family.subnet.prefix}"
         return Hybrid.t('host.outside', subnet: subnet) unless family.subnet.include?(address)
 
         special = special(family, address)
         return Hybrid.t("host.#{special}", subnet: subnet) if special
-        return unless family.container_pool&.cover?(address)
+        # With IPAM "hybrid" Docker gives out nothing by itself.
+        return if @ipam == 'hybrid' || !family.container_pool&.cover?(address)
 
         Hybrid.t('host.container_pool', pool: "#{family.container_pool.begin}-#{family.container_pool.end}")
       end
@@ -114,7 +110,9 @@ module VagrantPlugins
       private
 
       def family(data)
-        Family.new(IPAddr.new(data.fetch('subnet')), IPAddr.new(data.fetch('gateway')), pool(data['container_pool']))
+        own = data['address']
+        Family.new(IPAddr.new(data.fetch('subnet')), IPAddr.new(data.fetch('gateway')), own && IPAddr.new(own),
+                   pool(data['container_pool']))
       end
 
       # A pool is written A-B or as a CIDR.

@@ -5,7 +5,8 @@ module FakeHost
   SNAPSHOT = {
     'format' => 1, 'network' => 'hybrid', 'up' => true, 'bridge' => 'lo', 'zone' => 'hybrid.internal',
     'docker_network' => 'hybrid-net', 'libvirt_network' => 'hybrid-net', 'mtu' => 1500,
-    'families' => [{ 'subnet' => '10.0.1.0/24', 'gateway' => '10.0.1.1', 'vm_pool' => '10.0.1.128-10.0.1.254',
+    'families' => [{ 'subnet' => '10.0.1.0/24', 'gateway' => '10.0.1.1', 'address' => '10.0.1.1',
+                     'vm_pool' => '10.0.1.128-10.0.1.254',
                      'container_pool' => '10.0.1.64/26' }],
     'leases' => []
   }.freeze

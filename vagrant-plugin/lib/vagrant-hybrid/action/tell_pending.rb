@@ -12,26 +12,29 @@ module VagrantPlugins
       # Around ResumeDomain: a machine whose memory was kept goes on with the NICs that it has.
       # Changes of the Vagrantfile wait for its next cold start, and that is said.
       class TellPending
+        # A suspended machine is resumed to be shut down, too: then there is nothing to say.
+        GOES_ON = %i[machine_action_up machine_action_resume].freeze
+
         def initialize(app, _env)
           @app = app
         end
 
         def call(env)
-          machine = env[:machine]
-          domain = Domain.of(machine)
-          known = domain ? Known.macs(machine, domain) : []
-          return @app.call(env) unless machine.config.hybrid.any? || !known.empty?
-
-          nics = domain ? tell(env, domain, known) : []
+          nics = GOES_ON.include?(env[:action_name]) ? tell(env) : []
           start(env)
-          Report.new(machine, env[:ui]).nics(nics)
+          Report.new(env[:machine], env[:ui]).nics(nics)
         end
 
         private
 
         # @return [Array<Nic>] those that it has and goes on with
-        def tell(env, domain, known)
-          nics = Nic.all(env[:machine], domain.entries)
+        def tell(env)
+          machine = env[:machine]
+          domain = Domain.of(machine)
+          known = domain ? Known.macs(machine, domain) : []
+          return [] unless domain && (machine.config.hybrid.any? || !known.empty?)
+
+          nics = Nic.all(machine, domain.entries)
           env[:ui].warn(Hybrid.t('actions.pending')) if domain.change(nics, known).any?
           nics.select { |nic| domain.macs.include?(nic.mac) }
         rescue Errors::NotReady => e

@@ -1,7 +1,6 @@
 # frozen_string_literal: true
 
 require 'optparse'
-require_relative '../domain'
 require_relative '../errors'
 require_relative '../host'
 require_relative '../nic'

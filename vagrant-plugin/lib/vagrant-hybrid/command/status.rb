@@ -2,7 +2,6 @@
 
 require 'json'
 require 'optparse'
-require_relative '../domain'
 require_relative '../nic'
 require_relative '../reach'
 
@@ -36,6 +35,8 @@ module VagrantPlugins
 
         # What the Vagrantfile wants and, where there is a machine, what it has.
         def row(machine)
+          # Not before there is a machine of vagrant-libvirt's: it may not be installed.
+          require_relative '../domain'
           state = machine.state.id
           entries = Domain.of(machine)&.entries || []
           wanted = machine.config.hybrid.wishes.map { |wish| wish.name.to_s }

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod census;
 pub mod claim;
 pub mod delegation;
+pub mod difference;
 pub mod fault;
 pub mod follow;
 pub mod lease;

@@ -4,6 +4,7 @@ use crate::deadline::Deadline;
 use crate::host::docker::{Docker, plugin};
 use crate::host::libvirt::Libvirt;
 use crate::host::{bridge, dns, firewall};
+use crate::model::difference::differences;
 use crate::model::network_file::NetworkFile;
 use crate::model::overlap::{self, Taken};
 use crate::model::{DockerName, Fault, InterfaceName, Network, NetworkName, Result};
@@ -210,35 +211,7 @@ fn networks_lock(context: &Context, deadline: Deadline) -> Result<Lock> {
 }
 
 fn differs(is: &Network, wanted: &Network) -> Fault {
-    let mut differences = Vec::new();
-    let mut note = |what: &str, is: String, wanted: String| {
-        if is != wanted {
-            differences.push(format!("{what} is {is}, not {wanted}"));
-        }
-    };
-    let subnets = |n: &Network| n.families().map(|f| f.subnet.to_string()).collect::<Vec<_>>().join(" and ");
-    let gateways =
-        |n: &Network| n.families().map(|f| f.gateway.to_string()).collect::<Vec<_>>().join(" and ");
-    let pools = |n: &Network| n.families().map(|f| f.vm_pool.to_string()).collect::<Vec<_>>().join(" and ");
-    let containers = |n: &Network| {
-        let pool =
-            |f: &crate::model::Family| f.container_pool.map_or_else(|| "none".to_owned(), |p| p.to_string());
-        n.families().map(pool).collect::<Vec<_>>().join(" and ")
-    };
-    note("its bridge", is.bridge.to_string(), wanted.bridge.to_string());
-    note("its subnet", subnets(is), subnets(wanted));
-    note("its gateway", gateways(is), gateways(wanted));
-    note("its VM pool", pools(is), pools(wanted));
-    note("its container pool", containers(is), containers(wanted));
-    note("its Docker network", is.docker_network.to_string(), wanted.docker_network.to_string());
-    note("its libvirt network", is.libvirt_network.to_string(), wanted.libvirt_network.to_string());
-    note("its zone", is.zone.to_string(), wanted.zone.to_string());
-    note("its MTU", is.mtu.to_string(), wanted.mtu.to_string());
-    note("NAT", is.nat.to_string(), wanted.nat.to_string());
-    note("its ipam", is.ipam.to_string(), wanted.ipam.to_string());
-    note("adoption", is.adopt.to_string(), wanted.adopt.to_string());
-    note("host DNS", is.host_dns.to_string(), wanted.host_dns.to_string());
-    let shown = if differences.is_empty() { "it differs".to_owned() } else { differences.join("; ") };
+    let shown = differences(is, wanted).join("; ");
     Fault::refused(format!("network {} exists and {shown}", is.name)).hint(format!(
         "edit its file and run hybrid-hook apply, or delete it first: hybrid-hook network delete {}",
         is.name

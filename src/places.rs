@@ -77,6 +77,12 @@ impl Places {
         self.network_state(network).join("status.toml")
     }
 
+    /// A network's file as it is in force: a copy from when it was last applied. There while it is up.
+    #[must_use]
+    pub fn applied_file(&self, network: &NetworkName) -> PathBuf {
+        self.network_state(network).join("applied.toml")
+    }
+
     /// The lock under which containers are connected and let go. No hook takes it.
     #[must_use]
     pub fn containers_lock(&self, network: &NetworkName) -> PathBuf {

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod containers;
 pub mod delegation;
 pub mod doctor;
+mod edited;
 pub mod follow;
 pub mod gc;
 mod in_use;

@@ -12,7 +12,7 @@ use crate::registry::lock::Lock;
 use crate::registry::{Registry, networks, snapshot, status};
 
 use super::surroundings::{self, Extent, Report};
-use super::{Context, in_use};
+use super::{Context, edited, in_use};
 
 /// What `create` did.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub fn create(
     let guard = networks_lock(context, deadline)?;
     let existing = networks::names(&context.places)?.contains(name);
     if existing {
-        let network = networks::load(&context.places, name)?;
+        let network = networks::as_written(&context.places, name)?.network;
         if network != wanted {
             return Err(differs(&network, &wanted));
         }
@@ -87,20 +87,21 @@ pub fn create(
 /// Brings a network up. When a step fails, the others are undone, unless it was up before.
 pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<Report> {
     let guard = operation(context, name, deadline)?;
-    let network = networks::load(&context.places, name)?;
-    let mut status = status::load(&context.places, name)?;
-    let was_up = status.up;
-    plugin::check_there(&network)?;
-    if !was_up {
-        let mut taken = ours(context, &network)?;
-        taken.extend(others(&network, deadline)?);
-        refuse_overlap(&network, &taken)?;
+    let written = networks::as_written(&context.places, name)?;
+    let network = &written.network;
+    let was_up = status::load(&context.places, name)?.up;
+    plugin::check_there(network)?;
+    if was_up {
+        edited::refuse_newcomer(context, network)?;
+        edited::refuse_misfits(context, network)?;
+    } else {
+        let mut taken = ours(context, network)?;
+        taken.extend(others(network, deadline)?);
+        refuse_overlap(network, &taken)?;
     }
-    status.up = true;
-    status.bridge = Some(network.bridge.clone());
-    status::store(&context.places, name, &status)?;
-    let report = surroundings::raise(context, &network, Extent::Whole, !was_up, deadline);
-    publish(context, &network, true)?;
+    edited::put_in_force(context, &written, deadline)?;
+    let report = surroundings::raise(context, network, Extent::Whole, !was_up, deadline);
+    publish(context, network, true)?;
     match report.into_result() {
         Ok(report) => {
             drop(guard);
@@ -109,7 +110,7 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
         }
         Err(fault) if was_up => Err(fault),
         Err(fault) => {
-            let undone = take_down(context, &network, deadline.at_least(super::UNDO));
+            let undone = take_down(context, network, deadline.at_least(super::UNDO));
             drop(guard);
             Err(match undone {
                 Ok(_) => fault,
@@ -195,7 +196,10 @@ fn take_down(context: &Context, network: &Network, deadline: Deadline) -> Result
     status::store(&context.places, &network.name, &status)?;
     let report = surroundings::lower(context, network, deadline);
     snapshot::withdraw(&context.places, &network.name)?;
-    report.into_result()
+    let report = report.into_result()?;
+    // Not before: what is still to go is found by what was in force.
+    networks::forget_applied(&context.places, &network.name)?;
+    Ok(report)
 }
 
 /// Publishes the leases of a network for everybody to read.
@@ -302,7 +306,8 @@ pub fn choose_subnet(
         return Ok(usual);
     }
     let (all, _) = networks::load_all(&context.places)?;
-    if let Some(existing) = all.iter().find(|n| n.name == *name).and_then(Network::key_family) {
+    let existing = networks::as_written(&context.places, name).ok();
+    if let Some(existing) = existing.as_ref().and_then(|e| e.network.key_family()) {
         return Ok(existing.subnet);
     }
     let mut taken: Vec<Taken> = all

@@ -46,8 +46,8 @@ impl Registry {
     }
 
     /// Changes leases: lock, read, decide in `change`, write durably, unlock. When `change` fails,
-    /// nothing is written. The network's file is read under the lock, so that a claim never works
-    /// with one that is being deleted or edited.
+    /// nothing is written. The network is read under the lock, so that a claim never works with one that
+    /// is being deleted, or whose edited file is being applied.
     pub fn change<T>(
         &self,
         deadline: Deadline,
@@ -65,6 +65,16 @@ impl Registry {
         let mut transaction = Transaction::begin(&self.places, &self.name, &self.blocks())?;
         let result = change(&network, &mut transaction)?;
         transaction.commit()?;
+        drop(lock);
+        Ok(result)
+    }
+
+    /// Does something while nobody changes the leases, which it is given as they are.
+    pub fn while_still<T>(&self, deadline: Deadline, act: impl FnOnce(&[Lease]) -> Result<T>) -> Result<T> {
+        durable::make_folder(&self.places.state, 0o700)?;
+        durable::make_folder(&self.places.state.join("networks"), 0o700)?;
+        let lock = self.lock(deadline)?;
+        let result = act(&self.read_once()?)?;
         drop(lock);
         Ok(result)
     }

@@ -1,6 +1,7 @@
-//! The networks' files: `NAME.toml` in the configuration folder, a person's, comments kept.
+//! The networks' files: `NAME.toml` in the configuration folder, a person's, comments kept; and beside the leases a
+//! copy of each that is in force, so that an edit counts once it was applied and not before.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -8,16 +9,80 @@ use crate::model::network_file::NetworkFile;
 use crate::model::{Fault, Kind, Network, NetworkName, Result};
 use crate::places::Places;
 
-use super::durable::{self, io_fault};
+use super::durable::{self, Care, io_fault};
 
 /// What stands at the top of a file that we write.
 const HEADER: &str = "# A network of hybrid-hook. Edit it, then run: hybrid-hook apply\n";
 
-/// Reads one network. Kind::Missing when there is none of that name.
+/// A network's file as a person left it, in force or not.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// What it says.
+    pub network: Network,
+    text: String,
+}
+
+/// Reads one network as it is in force: as its file was when it was last applied. Without such a copy, as for a
+/// network that is down, the file itself counts. Kind::Missing when there is none of that name.
 pub fn load(places: &Places, name: &NetworkName) -> Result<Network> {
+    let written = as_written(places, name)?;
+    match applied_text(places, name)? {
+        Some(text) if text != written.text => parse_applied(places, name, &text),
+        _ => Ok(written.network),
+    }
+}
+
+/// Reads a network's file as it stands: for what is about to apply it, and for what shows it to a person.
+pub fn as_written(places: &Places, name: &NetworkName) -> Result<Written> {
     let path = places.network_file(name);
     let Some(text) = durable::read_text(&path)? else { return Err(unknown(places, name)) };
-    parse(&path, &text, name)
+    Ok(Written { network: parse(&path, &text, name)?, text })
+}
+
+/// What a network's file says since, where that is not what is in force. `None` also where it can't be read.
+#[must_use]
+pub fn edited(places: &Places, in_force: &Network) -> Option<Network> {
+    as_written(places, &in_force.name).ok().map(|w| w.network).filter(|n| n != in_force)
+}
+
+/// The copy that is in force, if there is one.
+pub fn applied(places: &Places, name: &NetworkName) -> Result<Option<Network>> {
+    applied_text(places, name)?.map(|text| parse_applied(places, name, &text)).transpose()
+}
+
+/// Whether a file is in force just as it was read, comments and all.
+pub fn is_applied(places: &Places, written: &Written) -> Result<bool> {
+    Ok(applied_text(places, &written.network.name)?.as_ref() == Some(&written.text))
+}
+
+/// Puts a file in force as it was read: what was edited since then is not in it.
+pub fn put_in_force(places: &Places, written: &Written) -> Result<()> {
+    let path = places.applied_file(&written.network.name);
+    durable::make_folder(&places.state, 0o700)?;
+    durable::make_folder(&places.state.join("networks"), 0o700)?;
+    durable::make_folder(&places.network_state(&written.network.name), 0o700)?;
+    durable::replace(&path, written.text.as_bytes(), 0o600, Care::Durable).map(drop)
+}
+
+/// From now on the file itself counts.
+pub fn forget_applied(places: &Places, name: &NetworkName) -> Result<()> {
+    durable::remove(&places.applied_file(name))
+}
+
+fn applied_text(places: &Places, name: &NetworkName) -> Result<Option<String>> {
+    let path = places.applied_file(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        // An ordinary user sees the files, and not the registry.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied && !crate::places::is_root() => Ok(None),
+        Err(e) => Err(io_fault("read", &path, e)),
+    }
+}
+
+fn parse_applied(places: &Places, name: &NetworkName, text: &str) -> Result<Network> {
+    parse(&places.applied_file(name), text, name)
+        .map_err(|fault| fault.hint(format!("hybrid-hook apply {name} makes it again")))
 }
 
 fn parse(path: &Path, text: &str, name: &NetworkName) -> Result<Network> {
@@ -42,7 +107,7 @@ pub fn names(places: &Places) -> Result<Vec<NetworkName>> {
     let folder = places.networks();
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(io_fault("list", &folder, e)),
     };
     let mut names = Vec::new();
@@ -56,18 +121,22 @@ pub fn names(places: &Places) -> Result<Vec<NetworkName>> {
     Ok(names)
 }
 
-/// Whether a network's file may name one of these bridges or libvirt networks. The files are read and
-/// not parsed: it is asked for every domain of others, and must cost them next to nothing. It may say
-/// yes for too many, never for too few; also where a file can't be read, so that the caller finds out.
+/// Whether a network may have one of these bridges or libvirt networks, by its file or by what is in force. The
+/// files are read and not parsed: it is asked for every domain of others, and must cost them next to nothing. It
+/// may say yes for too many, never for too few; also where a file can't be read, so that the caller finds out.
 #[must_use]
 pub fn may_name(places: &Places, names_of_others: &[&str]) -> bool {
     let Ok(all) = names(places) else { return true };
     all.iter().any(|name| {
         let Ok(text) = std::fs::read_to_string(places.network_file(name)) else { return true };
+        let Ok(applied) = applied_text(places, name) else { return true };
         let (bridge, net) = (name.default_bridge(), name.default_net());
+        let is_default = |n: &str| n == bridge.as_str() || n == net.as_str();
         // What is written with an escape is not seen in the text.
-        text.contains('\\')
-            || names_of_others.iter().any(|n| *n == bridge.as_str() || *n == net.as_str() || text.contains(n))
+        let in_text = |text: &str| text.contains('\\') || names_of_others.iter().any(|n| text.contains(n));
+        names_of_others.iter().any(|n| is_default(n))
+            || in_text(&text)
+            || applied.as_deref().is_some_and(in_text)
     })
 }
 
@@ -108,7 +177,7 @@ pub fn create(places: &Places, name: &NetworkName, file: &NetworkFile) -> Result
         .map_err(|e| io_fault("write", &aside, e))
         .and_then(|()| match std::fs::hard_link(&aside, &path) {
             Ok(()) => Ok(true),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(e) => Err(io_fault("write", &path, e)),
         });
     let _ = std::fs::remove_file(&aside);
@@ -117,7 +186,8 @@ pub fn create(places: &Places, name: &NetworkName, file: &NetworkFile) -> Result
     Ok(created)
 }
 
-/// Removes a network's file.
+/// Removes a network's file. The copy goes first: left over, it would be in force for the next network of this name.
 pub fn delete(places: &Places, name: &NetworkName) -> Result<()> {
+    forget_applied(places, name)?;
     durable::remove(&places.network_file(name))
 }

@@ -2,6 +2,7 @@
 
 use hybrid_hook::model::{ClaimRequest, Lease, Origin, Owner, Result as Answer};
 use hybrid_hook::ops::{Context, claim, release, reserve};
+use hybrid_hook::registry::{networks, status};
 
 use super::Outcome;
 use super::host::{Host, network, nic, owner};
@@ -222,5 +223,30 @@ fn the_ends_of_a_pool_are_given_out() -> Outcome {
     assert_eq!(host.claim(1, 1, &[])?["address"], "10.0.1.253");
     assert_eq!(host.claim(2, 2, &[])?["address"], "10.0.1.254");
     assert!(host.claim(3, 3, &[]).is_err());
+    Ok(())
+}
+
+#[test]
+fn an_edited_file_counts_once_it_is_applied_and_a_person_is_told() -> Outcome {
+    let host = Host::new()?;
+    let (places, name) = (host.places(), network()?);
+    let mut status = status::load(&places, &name)?;
+    status.up = true;
+    status::store(&places, &name, &status)?;
+    networks::put_in_force(&places, &networks::as_written(&places, &name)?)?;
+    let edited = "edited; hybrid-hook apply";
+    assert!(!host.ok(&["network", "show"])?.contains(edited));
+    let text = std::fs::read_to_string(host.network_file())?;
+    std::fs::write(host.network_file(), text.replace("10.0.1.", "10.0.9."))?;
+    let shown = host.ok(&["network", "show"])?;
+    assert!(shown.contains(edited) && shown.contains("10.0.1.0/24"), "{shown}");
+    // The same words again are compared with the file: that is what a person edits.
+    let again = host.run(&["network", "create", "--offline", "--subnet", "10.0.1.0/24"])?;
+    assert!(
+        again.code == 3 && again.err.contains("its subnet is 10.0.9.0/24, not 10.0.1.0/24"),
+        "{}",
+        again.err
+    );
+    assert_eq!(host.run(&["network", "create", "--offline", "--subnet", "10.0.9.0/24"])?.code, 0);
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::record::{Difference, Part, Unseen};
 use crate::host::bridge;
 use crate::host::dns;
 use crate::host::firewall::TableState;
+use crate::model::difference::differences;
 use crate::model::{Fault, Kind, LeaseRecord, LeaseState};
 use daemons::{compare_dns, compare_docker, compare_libvirt, compare_names};
 pub(in crate::ops) use daemons::{libvirt_network, serves};
@@ -57,6 +58,7 @@ pub(super) fn network(facts: &Facts, of: &NetworkFacts) -> Findings {
         leftovers(of, &mut found);
         return found;
     }
+    compare_file(of, &mut found);
     let bridge_in_order = compare_bridge(of, &mut found);
     let bridge = of.bridge.as_ref().ok().and_then(Option::as_ref);
     compare_leases(of, &mut found);
@@ -88,6 +90,14 @@ fn leftovers(of: &NetworkFacts, found: &mut Findings) {
     }
     if of.dns.as_ref().is_ok_and(dns::DnsState::any_running) {
         found.differs(Part::Dnsmasq, "dnsmasq", "running", "stopped: the network is down", &mend);
+    }
+}
+
+/// A file that was edited, and is not in force yet.
+fn compare_file(of: &NetworkFacts, found: &mut Findings) {
+    if let Some(edited) = &of.edited {
+        let is = format!("edited and not applied: {}", differences(&of.network, edited).join("; "));
+        found.differs(Part::Files, of.file.display().to_string(), is, "in force", APPLY);
     }
 }
 
@@ -150,9 +160,10 @@ fn compare_leases(of: &NetworkFacts, found: &mut Findings) {
             return;
         }
     };
+    let file = of.edited.as_ref().unwrap_or(&of.network);
     let held = |l: &&LeaseRecord| l.fixed || l.reserved || l.state == LeaseState::Active;
     for lease in leases.iter().filter(held) {
-        let Err(unfit) = of.network.may_lease(lease.address) else { continue };
+        let Err(unfit) = file.may_lease(lease.address) else { continue };
         let who = lease.owner_name.as_deref().map_or_else(|| "nobody".to_owned(), |n| format!("{n:?}"));
         found.differs(
             Part::Guests,

@@ -59,7 +59,9 @@ pub(in crate::ops) struct NetworkFacts {
     pub(in crate::ops) file: PathBuf,
     /// Whether it is to be up.
     pub(in crate::ops) up: bool,
-    /// The bridge that was made for it, should the file name another since.
+    /// What the file says since it was last applied, if that is something else.
+    pub(in crate::ops) edited: Option<Network>,
+    /// The bridge that was made for it, should the file name another since; of one without a copy of its file.
     pub(in crate::ops) former_bridge: Option<InterfaceName>,
     pub(in crate::ops) leases: Result<Vec<LeaseRecord>>,
     pub(in crate::ops) bridge: Result<Option<BridgeState>>,
@@ -148,7 +150,9 @@ impl Facts {
         let root = self.root;
         for facts in &mut self.networks {
             let names = facts.names.take();
-            *facts = NetworkFacts { names, ..local(context, facts.network.clone(), root) };
+            let network = networks::load(&context.places, &facts.network.name);
+            let network = network.unwrap_or_else(|_| facts.network.clone());
+            *facts = NetworkFacts { names, ..local(context, network, root) };
         }
         self.service = Lock::holder(&context.places.run.join("watch.lock"));
     }
@@ -230,10 +234,12 @@ fn local(context: &Context, network: Network, root: bool) -> NetworkFacts {
     let bridge = bridge::read(&network.bridge, deadline);
     let ports = bridge.as_ref().ok().and_then(Option::as_ref).map(|b| b.ports.as_slice()).unwrap_or_default();
     let lost_taps = lost_taps(leases.as_deref().unwrap_or_default(), &network, ports, deadline);
+    let edited = networks::edited(places, &network).filter(|_| up);
     NetworkFacts {
         file: places.network_file(&network.name),
         up,
-        former_bridge: status.and_then(|s| s.bridge).filter(|b| *b != network.bridge),
+        former_bridge: status.and_then(|s| s.bridge).filter(|b| *b != network.bridge && edited.is_none()),
+        edited,
         inside: if root { bridge::inside_macs(ports, deadline).ok() } else { None },
         lost_taps,
         dns: dns::state(&network, places),

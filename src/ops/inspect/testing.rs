@@ -129,6 +129,7 @@ pub(in crate::ops) fn facts() -> Result<Facts> {
         networks: vec![NetworkFacts {
             file: "/etc/hybrid-hook/networks/hybrid.toml".into(),
             up: true,
+            edited: None,
             former_bridge: None,
             leases: Ok(vec![vm]),
             bridge: Ok(Some(bridge)),

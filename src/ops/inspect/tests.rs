@@ -163,17 +163,30 @@ fn a_network_that_is_down_is_in_order_without_its_bridge() -> Result<()> {
 fn an_edited_file_is_a_difference_until_it_is_applied() -> Result<()> {
     let text = after(|facts, faults| {
         first(facts, faults, |n| {
-            n.former_bridge = Some("hybr9".parse::<InterfaceName>()?);
-            let mut moved = lease(&n.network, "10.0.1.200", "52:54:00:00:00:01", Origin::Domain, None)?;
-            moved.address = std::net::IpAddr::from([10, 0, 2, 9]);
-            n.leases = Ok(vec![moved]);
+            let text = "format = 1\nmtu = 9000\n[ipv4]\nsubnet = \"10.0.2.0/24\"\n";
+            let file = crate::model::network_file::NetworkFile::parse(text).map_err(Fault::failed)?;
+            let held = lease(&n.network, "10.0.1.200", "52:54:00:00:00:01", Origin::Domain, None)?;
+            n.edited = Some(file.network(&n.network.name)?);
+            n.leases = Ok(vec![held]);
             Ok(())
         });
     })?;
     insta::assert_snapshot!(text, @r#"
-    bridge: hybr9, as the file said before; should be hybr0; hybrid-hook apply
-    lease 10.0.2.9 of "vm": 10.0.2.9 is outside the subnet 10.0.1.0/24; should be one that the network's file allows; edit /etc/hybrid-hook/networks/hybrid.toml back, or stop the guest and release its address
+    /etc/hybrid-hook/networks/hybrid.toml: edited and not applied: its subnet is 10.0.1.0/24, not 10.0.2.0/24; its gateway is 10.0.1.1, not 10.0.2.1; its bridge's address is 10.0.1.1, not 10.0.2.1; its VM pool is 10.0.1.128-10.0.1.254, not 10.0.2.128-10.0.2.254; its container pool is 10.0.1.64/26, not 10.0.2.64/26; its MTU is 1500, not 9000; should be in force; hybrid-hook apply
+    lease 10.0.1.200 of "vm": 10.0.1.200 is outside the subnet 10.0.2.0/24; should be one that the network's file allows; edit /etc/hybrid-hook/networks/hybrid.toml back, or stop the guest and release its address
     "#);
+    Ok(())
+}
+
+#[test]
+fn the_bridge_of_before_is_a_difference_where_no_copy_of_the_file_tells() -> Result<()> {
+    let text = after(|facts, faults| {
+        first(facts, faults, |n| {
+            n.former_bridge = Some("hybr9".parse::<InterfaceName>()?);
+            Ok(())
+        });
+    })?;
+    assert_eq!(text, "bridge: hybr9, as the file said before; should be hybr0; hybrid-hook apply\n");
     Ok(())
 }
 

@@ -393,7 +393,7 @@ edited_file() (
 	in_order
 	virsh -q destroy db
 	sed -i 's/^bridge = .*/bridge = "hybr7"/' "$FILE"
-	names_and_mends "bridge: hybr0, as the file said before" "hybrid-hook apply"
+	names_and_mends "edited and not applied: its bridge is hybr0, not hybr7" "hybrid-hook apply"
 	hybrid-hook network create other --subnet 10.62.0.0/24 >/dev/null 2>&1
 	sed -i '1a colour = "red"' "$FILE"
 	check files fail colour "$FILE"

@@ -216,6 +216,18 @@ test_edited_subnet() {
 	sed -i 's/10\.0\.1\./10.0.9./g' "$FILE"
 	refused 3 '"db"' '"other"' 10.0.1.200 -- hybrid-hook apply
 	ip address show hybr0 | has 'inet 10.0.1.1/24 '
+	# What is in force stays so for everybody: the next guest, names and reservations, the rules of all networks.
+	hybrid-hook network show hybrid | has 'edited; hybrid-hook apply'
+	vm_paused late --no-meta
+	same "$(address late)" 10.0.1.129
+	hybrid-hook network create two --subnet 10.0.2.0/24
+	nft list table inet hybrid_hook >"$T/table"
+	holds "$T/table" 10.0.1.0/24 10.0.2.0/24
+	not grep -q 10.0.9. "$T/table"
+	eventually 5 grep -rqF 10.0.1.129 /run/hybrid-hook/dnsmasq/hybrid
+	grep -rqF 10.0.1.200 /run/hybrid-hook/dnsmasq/hybrid
+	hybrid-hook network delete two
+	gone late
 	# Back, and nothing happened.
 	cp "$T/file" "$FILE"
 	hybrid-hook apply
@@ -232,6 +244,37 @@ test_edited_subnet() {
 	vm db --meta 'ip="10.0.9.200"'
 	booted db
 	both_ways 10.0.9.200 db web
+}
+
+# A network that is down follows its file; killed at any moment, the next apply goes on.
+test_edited_while_it_is_down() {
+	local applied=/var/lib/hybrid-hook/networks/hybrid/applied.toml delay
+	dirty
+	without_service
+	[ -e "$applied" ]
+	hybrid-hook network down hybrid
+	not ls "$applied"
+	sed -i 's/^bridge = .*/bridge = "hybr7"/' "$FILE"
+	hybrid-hook network up hybrid
+	cmp "$FILE" "$applied"
+	not ip link show hybr0
+	for delay in 0.01 0.03 0.06 0.1 0.2 0.4; do
+		if grep -q hybr7 "$FILE"; then
+			sed -i 's/^bridge = .*/bridge = "hybr0"/' "$FILE"
+		else
+			sed -i 's/^bridge = .*/bridge = "hybr7"/' "$FILE"
+		fi
+		timeout -s KILL "$delay" hybrid-hook apply || true
+	done
+	sed -i 's/^bridge = .*/bridge = "hybr0"/' "$FILE"
+	hybrid-hook apply
+	in_order
+	cmp "$FILE" "$applied"
+	not ip link show hybr7
+	container web
+	vm db --meta 'ip="10.0.1.200"'
+	booted db
+	both_ways 10.0.1.200 db web
 }
 
 test_edited_mtu() {

@@ -8,6 +8,9 @@ use crate::registry::status::{self, Status};
 
 use super::{Context, in_use, network, surroundings};
 
+/// How many commands a hint has.
+const SHOWN: usize = 3;
+
 /// Puts a file in force, and notes that its network is to be up. The operation lock must be held, and the file be
 /// checked. The bridge that the network has by now goes, if the file names another, with nobody on it.
 pub(super) fn put_in_force(context: &Context, written: &Written, deadline: Deadline) -> Result<()> {
@@ -67,37 +70,70 @@ pub(super) fn refuse_newcomer(context: &Context, network: &Network) -> Result<()
     network::refuse_same(&others, network)
 }
 
-/// An edited file must leave everybody where they are: those who would not fit are named.
+/// An edited file must leave everybody where they are: those who would not fit are named. So must one that was edited
+/// while its network was down: else it comes up, and no `apply` takes it any more.
 pub(super) fn refuse_misfits(context: &Context, network: &Network) -> Result<()> {
     misfits(context, network, &Registry::of(&context.places, &network.name).read()?)
 }
 
 fn misfits(context: &Context, network: &Network, leases: &[Lease]) -> Result<()> {
-    let in_the_way: Vec<String> = leases
+    let runs = |l: &Lease| l.state_now(&context.boot) == LeaseState::Active;
+    let in_the_way: Vec<(&Lease, String)> = leases
         .iter()
-        .filter(|l| l.fixed || l.reserved || l.state_now(&context.boot) == LeaseState::Active)
+        .filter(|l| l.fixed || l.reserved || runs(l))
         .filter_map(|l| {
             let unfit = match l.origin() {
                 Some(Origin::Domain) => network.may_lease_to_vm(l.address),
                 _ => network.may_lease(l.address),
             }
             .err()?;
-            Some(format!("{} ({unfit})", l.holder()))
+            Some((l, format!("{} ({unfit})", l.holder())))
         })
         .collect();
     if in_the_way.is_empty() {
         return Ok(());
     }
-    Err(Fault::refused(format!(
+    let shown: Vec<&str> = in_the_way.iter().map(|(_, shown)| shown.as_str()).collect();
+    let fault = Fault::refused(format!(
         "the file of network {} can't be applied: {} would lose their addresses: {}",
         network.name,
-        in_the_way.len(),
-        in_the_way.join(", ")
-    ))
-    .hint(format!(
-        "stop them and release their addresses (hybrid-hook leases --network {}), or edit the file back",
-        network.name
-    )))
+        shown.len(),
+        shown.join(", ")
+    ));
+    let anybody_runs = in_the_way.iter().any(|(l, _)| runs(l));
+    let mut commands: Vec<String> = in_the_way.iter().flat_map(|(l, _)| freed_by(&network.name, l)).collect();
+    let more = commands.len() > SHOWN;
+    commands.truncate(SHOWN);
+    let mut ways = Vec::new();
+    if anybody_runs {
+        ways.push("stop those that run".to_owned());
+    }
+    if !commands.is_empty() {
+        let more = if more {
+            format!("; and so on (hybrid-hook leases --network {})", network.name)
+        } else {
+            String::new()
+        };
+        ways.push(format!("free the addresses that are kept: {}{more}", commands.join("; ")));
+    }
+    Err(fault.hint(format!("{}; or edit the file back", ways.join("; "))))
+}
+
+/// The commands that free an address which is kept for somebody, also while nobody runs. A dynamic lease needs none.
+fn freed_by(network: &NetworkName, lease: &Lease) -> Vec<String> {
+    let mut commands = Vec::new();
+    if lease.reserved {
+        commands.push(format!("hybrid-hook reserve --network {network} --ip {} --remove", lease.address));
+    }
+    if lease.fixed
+        && let (Some(owner), Some(mac)) = (&lease.owner, lease.mac)
+    {
+        commands.push(format!(
+            "hybrid-hook release --network {network} --owner {} --mac {mac} --forget",
+            owner.id
+        ));
+    }
+    commands
 }
 
 #[cfg(test)]

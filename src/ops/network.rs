@@ -60,6 +60,13 @@ pub fn create(
     }
     let mut taken = ours(context, &wanted)?;
     if !offline {
+        // Its undo would take them away.
+        edited::refuse_misfits(context, &wanted).map_err(|fault| {
+            fault.hint(
+                "they are of an earlier network of that name, whose file is gone: create it as it was, or with \
+                 --offline, and network up says how to free them",
+            )
+        })?;
         taken.extend(others(&wanted, deadline)?);
     }
     refuse_overlap(&wanted, &taken)?;
@@ -91,9 +98,9 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
     let network = &written.network;
     let was_up = status::load(&context.places, name)?.up;
     plugin::check_there(network)?;
+    edited::refuse_misfits(context, network)?;
     if was_up {
         edited::refuse_newcomer(context, network)?;
-        edited::refuse_misfits(context, network)?;
     } else {
         let mut taken = ours(context, network)?;
         taken.extend(others(network, deadline)?);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::model::{BootId, ClaimRequest, Kind, Owner};
-use crate::ops::{claim, release, surroundings::up_networks};
+use crate::ops::{claim, release, reserve, surroundings::up_networks};
 use crate::places::Places;
 
 const FILE: &str = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n";
@@ -258,4 +258,62 @@ fn who_has_a_thing_keeps_it_whichever_file_was_written_last() -> Result<()> {
     host.stamp("other", 20)?;
     assert!(words(host.put("other")).contains("network hybrid has it"));
     host.put("hybrid")
+}
+
+#[test]
+fn a_network_that_was_edited_while_it_was_down_comes_up_once_everybody_has_a_place() -> Result<()> {
+    let host = host()?;
+    let (context, hybrid) = (&host.context, name("hybrid")?);
+    host.vm(1, Some("10.0.1.200"))?;
+    host.release(1, false)?;
+    // As `down` leaves it. A bridge to be adopted that is not there: nothing could be made of it.
+    status::store(&context.places, &hybrid, &Status::default())?;
+    networks::forget_applied(&context.places, &hybrid)?;
+    let text =
+        FILE.replace("= 1\n", "= 1\nadopt = true\nbridge = \"t-nothing\"\n").replace("10.0.1.", "10.0.9.");
+    host.write("hybrid", &text)?;
+    let Err(fault) = network::up(context, &hybrid, soon()) else { return Err(Fault::failed("it came up")) };
+    assert_eq!(fault.kind(), Kind::Refused);
+    assert_eq!(
+        fault.hint_text(),
+        Some(
+            "free the addresses that are kept: hybrid-hook release --network hybrid --owner \
+             00000000-0000-0000-0000-000000000001 --mac 52:54:00:00:00:01 --forget; or edit the file back"
+        )
+    );
+    assert!(!status::load(&context.places, &hybrid)?.up);
+    let new = networks::as_written(&context.places, &hybrid)?.network;
+    assert!(refuse_misfits(context, &new).is_err());
+    host.release(1, true)?;
+    refuse_misfits(context, &new)
+}
+
+#[test]
+fn the_way_out_is_one_that_works_for_whoever_is_in_the_way() -> Result<()> {
+    let host = host()?;
+    let hybrid = name("hybrid")?;
+    let hint = |host: &Host| {
+        host.write("hybrid", &FILE.replace("10.0.1.", "10.0.9."))?;
+        let refused = host.put("hybrid").err();
+        host.write("hybrid", FILE)?;
+        host.put("hybrid")?;
+        Ok::<_, Fault>(refused.and_then(|f| f.hint_text().map(str::to_owned)).unwrap_or_default())
+    };
+    host.vm(1, None)?;
+    assert_eq!(hint(&host)?, "stop those that run; or edit the file back");
+    host.release(1, false)?;
+    assert_eq!(hint(&host)?, "");
+    let label = "web".parse()?;
+    let address = |last: u8| std::net::IpAddr::from([10, 0, 1, last]);
+    reserve::reserve(&host.context, &hybrid, address(20), &reserve::For::Hostname(label), soon())?;
+    let text = hint(&host)?;
+    assert!(text.contains("hybrid-hook reserve --network hybrid --ip 10.0.1.20 --remove; or edit"), "{text}");
+    for n in 2..6 {
+        host.vm(n, Some(&format!("10.0.1.20{n}")))?;
+    }
+    let text = hint(&host)?;
+    assert!(text.starts_with("stop those that run; free the addresses"), "{text}");
+    assert_eq!(text.matches("--forget").count() + text.matches("--remove").count(), SHOWN, "{text}");
+    assert!(text.contains("and so on (hybrid-hook leases --network hybrid)"), "{text}");
+    Ok(())
 }

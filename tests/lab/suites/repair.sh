@@ -252,8 +252,24 @@ test_edited_while_it_is_down() {
 	dirty
 	without_service
 	[ -e "$applied" ]
+	vm_paused idle --meta 'ip="10.0.1.210"'
+	virsh -q destroy idle
+	eventually 5 has_state idle idle
 	hybrid-hook network down hybrid
 	not ls "$applied"
+	# Who is idle keeps a fixed address: the hint's command frees it.
+	cp "$FILE" "$T/file"
+	sed -i 's/10\.0\.1\./10.0.9./g' "$FILE"
+	refused 3 '"idle"' 10.0.1.210 '--forget' -- hybrid-hook network up hybrid
+	not ip link show hybr0
+	sed -n 's/^hint: .*kept: \(.*\); or edit the file back$/\1/p' "$T/refused" >"$T/way"
+	[ -s "$T/way" ]
+	bash -eu "$T/way"
+	hybrid-hook network up hybrid
+	ip address show hybr0 | has 'inet 10.0.9.1/24 '
+	in_order
+	hybrid-hook network down hybrid
+	cp "$T/file" "$FILE"
 	sed -i 's/^bridge = .*/bridge = "hybr7"/' "$FILE"
 	hybrid-hook network up hybrid
 	cmp "$FILE" "$applied"

@@ -251,7 +251,11 @@ pub(super) struct Delete {
 
 impl Delete {
     fn run(&self, around: &Surroundings) -> Result<()> {
-        ops::network::delete(&around.context()?, &self.name, self.force, around.deadline())?;
+        let report = ops::network::delete(&around.context()?, &self.name, self.force, around.deadline())?;
+        // Nothing of ours looks for it again.
+        for left in report.iter().flat_map(Report::left_behind) {
+            output::warning(&left);
+        }
         output::line(&format!("network {} is deleted", self.name))
     }
 }
@@ -429,7 +433,7 @@ pub(super) fn snapshot_of(context: &ops::Context, network: &Model) -> Result<sna
     }
 }
 
-/// Says what was made, and what has to wait. On standard error: it is about the way, not the answer.
+/// Says what was made, what has to wait, and what may be left. On standard error: it is about the way, not the answer.
 pub(super) fn say(report: &Report, all: bool) -> Result<()> {
     for step in &report.steps {
         match &step.outcome {
@@ -441,12 +445,16 @@ pub(super) fn say(report: &Report, all: bool) -> Result<()> {
                 eprintln!("network {}: {}: as it should be", report.network, step.what)
             }
             Outcome::Unchanged => {}
+            Outcome::Later(_) if report.lowered => {}
             Outcome::Later(fault) => output::warning(&format!(
                 "{} has to wait: {fault}; hybrid-hook apply makes up for it",
                 step.what
             )),
             Outcome::Failed(fault) => output::fault(fault),
         }
+    }
+    for left in report.left_behind() {
+        output::warning(&left);
     }
     Ok(())
 }

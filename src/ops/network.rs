@@ -109,6 +109,7 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
     edited::put_in_force(context, &written, deadline)?;
     let report = surroundings::raise(context, network, Extent::Whole, !was_up, deadline);
     publish(context, network, true)?;
+    let reached = report.reached();
     match report.into_result() {
         Ok(report) => {
             drop(guard);
@@ -120,7 +121,11 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
             let undone = take_down(context, network, deadline.at_least(super::UNDO));
             drop(guard);
             Err(match undone {
-                Ok(_) => fault,
+                // Who was not there before either has nothing of ours.
+                Ok(report) => {
+                    let left = report.left_of(|what| reached.contains(what));
+                    left.into_iter().map(Fault::failed).fold(fault, Fault::and)
+                }
                 Err(other) => fault.and(other),
             })
         }
@@ -154,8 +159,14 @@ pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Ve
     networks.iter().map(|network| down(context, &network.name, force, deadline)).collect()
 }
 
-/// Deletes a network and all its leases. Refused while guests are on it, unless `force`.
-pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Deadline) -> Result<()> {
+/// Deletes a network and all its leases. Refused while guests are on it, unless `force`. What was done outside, where
+/// it was up.
+pub fn delete(
+    context: &Context,
+    name: &NetworkName,
+    force: bool,
+    deadline: Deadline,
+) -> Result<Option<Report>> {
     let guard = operation(context, name, deadline)?;
     let network = match networks::load(&context.places, name) {
         Ok(network) => Some(network),
@@ -163,17 +174,18 @@ pub fn delete(context: &Context, name: &NetworkName, force: bool, deadline: Dead
         Err(fault) if force && fault.kind() == crate::model::Kind::Failed => None,
         Err(fault) => return Err(fault),
     };
+    let mut report = None;
     if let Some(network) = &network {
         if !force {
             in_use::refuse(context, network, deadline)?;
         }
         if status::load(&context.places, name)?.up {
-            take_down(context, network, deadline)?;
+            report = Some(take_down(context, network, deadline)?);
         }
     }
     forget(context, name, deadline)?;
     drop(guard);
-    Ok(())
+    Ok(report)
 }
 
 /// What is left of a network that is down. The file first: without it no hook can claim, and the rest is

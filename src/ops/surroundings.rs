@@ -1,5 +1,7 @@
 //! A network's surroundings: everything outside the registry that is rendered from it, in order.
 
+use std::collections::HashSet;
+
 use crate::deadline::Deadline;
 use crate::host::docker::{Docker, plugin};
 use crate::host::libvirt::Libvirt;
@@ -38,7 +40,8 @@ pub enum Outcome {
     Unchanged,
     /// It was made, or made right.
     Made,
-    /// It is not there to be asked; the next `apply` makes up for it.
+    /// It is not there to be asked; the next `apply` makes up for it. Where things are taken away nothing does, and
+    /// the hint has the command.
     Later(Fault),
     /// It failed.
     Failed(Fault),
@@ -100,6 +103,30 @@ impl Report {
         };
         let faults = self.steps.into_iter().filter_map(failed).reduce(Fault::and);
         Err(faults.unwrap_or_else(|| Fault::failed(format!("network {}", self.network))))
+    }
+
+    /// What may be left of what was to be taken away, each with the command that finishes it.
+    #[must_use]
+    pub fn left_behind(&self) -> Vec<String> {
+        self.left_of(|_| true)
+    }
+
+    /// As [`Report::left_behind`], of the things that may be there at all.
+    pub(super) fn left_of(&self, may_be_there: impl Fn(&str) -> bool) -> Vec<String> {
+        let left = |step: &Step| match &step.outcome {
+            Outcome::Later(fault) if self.lowered && may_be_there(&step.what) => {
+                let command = fault.hint_text().unwrap_or("hybrid-hook inspect");
+                Some(format!("{} may be left: {fault}; once it answers: {command}", step.what))
+            }
+            _ => None,
+        };
+        self.steps.iter().filter_map(left).collect()
+    }
+
+    /// The things that were made, or tried, or stood: not those that had to wait.
+    pub(super) fn reached(&self) -> HashSet<String> {
+        let reached = self.steps.iter().filter(|s| !matches!(s.outcome, Outcome::Later(_)));
+        reached.map(|s| s.what.clone()).collect()
     }
 
     /// Whether a step failed.
@@ -183,13 +210,18 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
     let what = format!("libvirt network {}", network.libvirt_network);
     match libvirt(deadline) {
         Ok(libvirt) => report.add(what, libvirt.remove_network(network, true, deadline)),
-        Err(fault) => report.later(what, fault),
+        Err(fault) => {
+            let name = &network.libvirt_network;
+            report.later(what, fault.hint(format!("virsh net-destroy {name}; virsh net-undefine {name}")));
+        }
     }
     let what = format!("Docker network {}", network.docker_network);
     if network.follows.is_none() {
         match Docker::connect(deadline.at_most(super::ASK)) {
             Ok(docker) => report.add(what, docker.remove_network(network, true, deadline)),
-            Err(fault) => report.later(what, fault),
+            Err(fault) => {
+                report.later(what, fault.hint(format!("docker network rm {}", network.docker_network)));
+            }
         }
     }
     // Nobody is to ask who is about to go.
@@ -349,4 +381,32 @@ pub(super) fn up_networks(context: &Context) -> Result<(Vec<Network>, Vec<Fault>
         }
     }
     Ok((up, faults))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(lowered: bool) -> Result<Report> {
+        let mut report = Report { lowered, ..Report::of(&"hybrid".parse()?) };
+        let silent = || Fault::missing("Docker does not answer").hint("docker network rm hybrid-net");
+        report.later("Docker network hybrid-net", silent());
+        report.add("bridge hybr0", Ok(Change::Made));
+        Ok(report)
+    }
+
+    #[test]
+    fn what_could_not_be_taken_away_is_told_with_its_command() -> Result<()> {
+        let left = "Docker network hybrid-net may be left: Docker does not answer; once it answers: docker network rm \
+                    hybrid-net";
+        assert_eq!(report(true)?.left_behind(), [left]);
+        // What had to wait while it was made is made up for by the next apply, and its undo has nothing to name.
+        let made = report(false)?;
+        assert_eq!(made.left_behind(), Vec::<String>::new());
+        let reached = made.reached();
+        assert_eq!(report(true)?.left_of(|what| reached.contains(what)), Vec::<String>::new());
+        let tried = HashSet::from(["Docker network hybrid-net".to_owned()]);
+        assert_eq!(report(true)?.left_of(|what| tried.contains(what)), [left]);
+        Ok(())
+    }
 }

@@ -457,6 +457,30 @@ test_delete_leaves_nothing() {
 	not pgrep -f 'dnsmasq.*hybrid-hook'
 }
 
+test_deleted_while_docker_is_stopped() {
+	hybrid-hook network create two --subnet 10.0.2.0/24
+	docker network inspect two-net >/dev/null
+	without_service
+	systemctl stop docker.socket docker
+	hybrid-hook network delete two >"$T/out" 2>&1
+	holds "$T/out" "network two is deleted" \
+		"warning: Docker network two-net may be left: " "docker network rm two-net"
+	not grep -q 'makes up for it' "$T/out"
+	systemctl start docker.socket docker
+	docker network rm two-net
+	# The same of a network that goes down; and with Docker there nothing is left to be told.
+	hybrid-hook network create two --subnet 10.0.2.0/24
+	systemctl stop docker.socket docker
+	hybrid-hook network down two >"$T/out" 2>&1
+	holds "$T/out" "docker network rm two-net"
+	systemctl start docker.socket docker
+	docker network rm two-net
+	hybrid-hook network up two
+	hybrid-hook network delete two >"$T/out" 2>&1
+	not grep -q warning "$T/out"
+	not docker network inspect two-net 2>/dev/null
+}
+
 test_create_fails_half_way_and_is_undone() {
 	dirty
 	hybrid-hook network delete --force hybrid

@@ -296,7 +296,7 @@ fn restore_forwarding(context: &Context, network: &Network, deadline: Deadline) 
 /// The one table of all networks that are up.
 fn nat(context: &Context, deadline: Deadline) -> Result<Change> {
     let (networks, unreadable) = up_networks(context)?;
-    if !unreadable.is_empty() && firewall::state(&networks, deadline)? != firewall::TableState::Absent {
+    if !unreadable.is_empty() && firewall::may_stand(firewall::state(&networks, deadline))? {
         // What stands has the rules of a network whose file can't be read now: its guests keep them.
         return Ok(Change::None);
     }

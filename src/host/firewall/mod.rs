@@ -58,11 +58,7 @@ pub fn state(networks: &[Network], deadline: Deadline) -> Result<TableState> {
 /// [`Kind::Missing`] where nft is not installed; else nft's own words. The table is then as it was.
 pub fn apply(networks: &[Network], deadline: Deadline) -> Result<Change> {
     if networks.iter().all(|n| !n.nat && n.resolvers().next().is_none()) {
-        return match remove(deadline) {
-            // Where nft never was, there is no table.
-            Err(fault) if fault.kind() == Kind::Missing => Ok(Change::None),
-            done => done,
-        };
+        return remove(deadline);
     }
     match state(networks, deadline) {
         Ok(TableState::Current) => return Ok(Change::None),
@@ -76,18 +72,27 @@ pub fn apply(networks: &[Network], deadline: Deadline) -> Result<Change> {
     Ok(Change::Made)
 }
 
-/// Removes our table.
+/// Removes our table. Where nft is not installed there is none.
 ///
 /// # Errors
-/// [`Kind::Missing`] where nft is not installed; else nft's own words.
+/// nft's own words.
 pub fn remove(deadline: Deadline) -> Result<Change> {
-    if state(&[], deadline)? == TableState::Absent {
+    if !may_stand(state(&[], deadline))? {
         return Ok(Change::None);
     }
     let value = serde_json::to_value(ruleset::removal())
         .map_err(|e| Fault::failed("cannot render our nftables table").because(e))?;
     commit("cannot remove our nftables table", &value, deadline)?;
     Ok(Change::Made)
+}
+
+/// Whether our table may stand, by what became of the look at it: without nft nobody made one.
+pub fn may_stand(seen: Result<TableState>) -> Result<bool> {
+    match seen {
+        Ok(state) => Ok(state != TableState::Absent),
+        Err(fault) if fault.kind() == Kind::Missing => Ok(false),
+        Err(fault) => Err(fault),
+    }
 }
 
 fn as_value(networks: &[Network]) -> Result<Value> {
@@ -117,4 +122,18 @@ fn nft(args: &[&str], input: &[u8], deadline: Deadline) -> Result<Output> {
 fn complaint(what: &str, output: &Output) -> Fault {
     let words = output.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("nft said nothing");
     Fault::failed(format!("{what}: {}", words.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_nft_no_table_of_ours_stands() {
+        assert!(may_stand(Err(Fault::missing("nft is not installed"))).is_ok_and(|stands| !stands));
+        assert!(may_stand(Ok(TableState::Absent)).is_ok_and(|stands| !stands));
+        assert!(may_stand(Ok(TableState::Current)).is_ok_and(|stands| stands));
+        assert!(may_stand(Ok(TableState::Stale)).is_ok_and(|stands| stands));
+        assert!(may_stand(Err(Fault::failed("nft says no"))).is_err());
+    }
 }

@@ -506,7 +506,7 @@ test_nft_missing() {
 	nft_missing || code=$?
 	mv /usr/sbin/nft.away /usr/sbin/nft
 	[ "$code" = 0 ]
-	hybrid-hook apply
+	hybrid-hook network up hybrid
 }
 
 nft_missing() (
@@ -520,6 +520,14 @@ nft_missing() (
 	vm_paused db --no-meta
 	exits 1 hybrid-hook apply >"$T/out" 2>&1 || exits 4 hybrid-hook apply >"$T/out" 2>&1
 	holds "$T/out" "nft is not installed"
+	# Without one that has NAT, networks come and go.
+	gone db
+	hybrid-hook network down hybrid
+	hybrid-hook network create closed --no-nat --subnet 10.66.0.0/24
+	hybrid-hook network down closed
+	hybrid-hook network up closed
+	hybrid-hook network delete closed
+	not ip link show hyb-closed
 )
 
 user() { # CMD… as an ordinary user

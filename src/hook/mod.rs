@@ -6,6 +6,8 @@
 mod input;
 pub mod network;
 pub mod qemu;
+#[cfg(test)]
+mod testing;
 mod watchdog;
 
 use std::ffi::OsString;

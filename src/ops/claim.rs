@@ -255,7 +255,8 @@ pub fn in_the_way(
     }))
 }
 
-/// Notes that the owner runs, and by which tap. A lease that another owner has by now is left alone.
+/// Notes that the owner runs, and by which tap. The lease as it stands then; `None` where the NIC has none.
+/// One that another owner has by now is left alone.
 pub fn note_running(
     context: &Context,
     name: &NetworkName,
@@ -263,13 +264,15 @@ pub fn note_running(
     owner: &Owner,
     tap: Option<InterfaceName>,
     deadline: Deadline,
-) -> Result<()> {
+) -> Result<Option<Lease>> {
     Registry::of(&context.places, name).change(deadline, |_, leases| {
-        let Some(mut lease) = leases.of_mac(mac)? else { return Ok(()) };
-        if !lease.is_owned_by(&owner.id) {
-            return Ok(());
-        }
+        let Some(mut lease) = leases.of_mac(mac)?.filter(|l| l.is_owned_by(&owner.id)) else {
+            return Ok(None);
+        };
         let before = lease.clone();
+        if lease.state_now(&context.boot) != LeaseState::Active {
+            lease.changed = context.now();
+        }
         lease.running = true;
         lease.tap = tap.or(lease.tap);
         lease.state = LeaseState::Active;
@@ -277,8 +280,8 @@ pub fn note_running(
             lease.boot = Some(context.boot.clone());
         }
         if lease != before {
-            leases.put(lease)?;
+            leases.put(lease.clone())?;
         }
-        Ok(())
+        Ok(Some(lease))
     })
 }

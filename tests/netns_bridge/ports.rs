@@ -23,6 +23,10 @@ fn they_are_read_with_kind_peer_and_forwarding_entries() -> Outcome {
             assert_eq!(bridge::enslave(&network.bridge, &name(port)?, soon())?, Change::None);
         }
         run("ip link set tap0 type bridge_slave isolated on")?;
+        run("ip link set tap0 address fe:54:00:00:00:07")?;
+        assert!(bridge::has_tap_of(&network.bridge, "52:54:00:00:00:07".parse()?, soon())?);
+        assert!(!bridge::has_tap_of(&network.bridge, "52:54:00:00:00:01".parse()?, soon())?, "a container's");
+        assert!(!bridge::has_tap_of(&name("t-nowhere")?, "52:54:00:00:00:07".parse()?, soon())?);
         assert!(guest.reaches("10.0.1.1")?);
         let state = bridge::read(&network.bridge, soon())?.ok_or("no bridge")?;
         assert!(state.carrier);

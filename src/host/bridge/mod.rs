@@ -23,7 +23,7 @@ pub use decode::{Address, Counters, Peer, PortKind, PortState};
 pub use deviation::{Deviation, deviations};
 pub use ensure::{ensure, remove, take_over};
 pub use events::{LinkEvent, watch_events};
-pub use port::{PortBrief, enslave, pin, port, put_back};
+pub use port::{PortBrief, enslave, has_tap_of, pin, port, put_back};
 pub use read::{BridgeState, FdbEntry, FdbKind, Link, Port, links, on_no_bridge, read};
 pub use route::{Route, Uplinks, routes, taken, uplinks};
 pub use veth::{HostVeth, host_veth_of, host_veths_of, inside_macs};

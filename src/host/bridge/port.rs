@@ -37,6 +37,22 @@ pub fn port(name: &InterfaceName, deadline: Deadline) -> Result<Option<PortBrief
     })
 }
 
+/// Whether the tap of the guest with this MAC is a port of the bridge. libvirt gives a tap its guest's address
+/// with another first byte ([`MacAddress::of_tap`]). No bridge, no taps. Any user may.
+///
+/// # Errors
+/// `Failed` for the kernel's refusals and the deadline.
+pub fn has_tap_of(bridge: &InterfaceName, guest: MacAddress, deadline: Deadline) -> Result<bool> {
+    talk(deadline, async |netlink| {
+        let Some(master) = netlink.device(bridge.as_str()).await? else { return Ok(false) };
+        Ok(netlink.devices(None).await?.iter().any(|device| is_tap_of(device, &master, guest)))
+    })
+}
+
+fn is_tap_of(device: &Device, master: &Device, guest: MacAddress) -> bool {
+    device.master == Some(master.index) && device.mac == Some(guest.of_tap())
+}
+
 /// Makes a device a port of the bridge. Done already: no change.
 ///
 /// # Errors
@@ -135,5 +151,25 @@ async fn join(netlink: &Netlink, bridge: &Device, port: &Device) -> Result<Chang
             netlink.set_master(port.index, bridge.index, &what).await?;
             Ok(Change::Made)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_tap_is_known_by_its_mac_and_its_bridge() -> std::result::Result<(), crate::model::Invalid> {
+        let guest: MacAddress = "52:54:00:00:00:01".parse()?;
+        let master = Device { index: 3, ..Device::default() };
+        let tap = |master, mac: &str| {
+            mac.parse().map(|mac| Device { index: 5, master, mac: Some(mac), ..Device::default() })
+        };
+        assert!(is_tap_of(&tap(Some(3), "fe:54:00:00:00:01")?, &master, guest));
+        assert!(!is_tap_of(&tap(Some(3), "fe:54:00:00:00:02")?, &master, guest), "another guest's");
+        assert!(!is_tap_of(&tap(Some(3), "52:54:00:00:00:01")?, &master, guest), "no tap of libvirt's");
+        assert!(!is_tap_of(&tap(Some(4), "fe:54:00:00:00:01")?, &master, guest), "on another bridge");
+        assert!(!is_tap_of(&tap(None, "fe:54:00:00:00:01")?, &master, guest), "on none");
+        Ok(())
     }
 }

@@ -334,6 +334,22 @@ test_a_nic_hotplugged_by_virsh() {
 	# To libvirt it is a NIC on a bridge by now.
 	virsh -q detach-interface hot bridge --mac 52:54:00:00:00:99 --live
 	eventually 10 not has_state hot active
+	# The same NIC again: its lease was waiting for it.
+	local address
+	address=$(lease hot .address)
+	virsh -q attach-interface hot network hybrid-net --mac 52:54:00:00:00:99 --model virtio --live
+	eventually 5 has_state hot active
+	same "$(address hot)" "$address"
+}
+
+test_a_nic_that_is_changed_keeps_its_lease() {
+	vm_paused changed --no-meta --network hybrid-net
+	virsh dumpxml changed | sed -n '/<interface/,/<\/interface>/p' >"$T/nic.xml"
+	# A new port for the same tap: libvirt deletes the old one.
+	sed -i -e "s/ type='bridge'/ type='network'/" -e "s/<source .*/<source network='hybrid-net'\/>/" \
+		-e "s/<\/interface>/<link state='down'\/><\/interface>/" "$T/nic.xml"
+	virsh -q update-device changed "$T/nic.xml" --live >/dev/null
+	always 2 has_state changed active
 }
 
 test_metadata_that_can_not_be_served() {

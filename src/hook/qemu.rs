@@ -115,9 +115,16 @@ fn act(
             ops::wake::wake(&context.places);
         }
         Operation::Release => {
-            let domain = Subject::read(xml, networks, broken)?;
-            domain.release(context, deadline)?;
+            let released = match Subject::read(xml, networks, broken) {
+                Ok(domain) => domain.release(context, deadline),
+                // What it was to get can't be told any more, what it holds can: it runs no more.
+                Err(fault) => match release_all(context, xml, networks, deadline) {
+                    Ok(()) => Err(fault),
+                    Err(other) => Err(fault.and(other)),
+                },
+            };
             ops::wake::wake(&context.places);
+            released?;
         }
         // `release` follows at once and does it all.
         Operation::Stopped => {}
@@ -313,6 +320,26 @@ impl Subject {
     }
 }
 
+/// Releases whatever a domain holds on any network, blocks included. Networks whose file or registry can't
+/// be read do not keep the others from it.
+fn release_all(context: &Context, xml: &[u8], networks: &[Network], deadline: Deadline) -> Result<()> {
+    let domain =
+        Domain::read(xml).map_err(|e| Fault::failed(format!("the domain's XML can't be used: {e}")))?;
+    let id = domain.uuid.ok_or_else(|| Fault::failed("the domain's XML has no usable <uuid>"))?;
+    let mut faults = Vec::new();
+    for network in networks {
+        match ops::release::release_all(context, &network.name, &id, deadline.at_most(lock::patience())) {
+            Ok(idle) => {
+                for lease in idle {
+                    log::info!("{} on network {} is idle", lease.address, network.name);
+                }
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
+}
+
 /// `restore` and `migrate`: the NICs come back on the right bridge. Only an address that is another's
 /// by now stops them; the XML is left alone where it can't be read.
 fn filter(
@@ -346,3 +373,6 @@ fn filter(
     }
     Ok(filtered.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

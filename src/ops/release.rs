@@ -1,7 +1,7 @@
 //! Release: the owner of a lease no longer uses it. The address waits for it, idle.
 
 use crate::deadline::Deadline;
-use crate::model::{Lease, LeaseState, MacAddress, Network, NetworkName, OwnerId, Result};
+use crate::model::{Lease, LeaseState, MacAddress, Network, NetworkName, Origin, OwnerId, Result};
 use crate::registry::{Registry, Transaction};
 
 use super::Context;
@@ -54,6 +54,24 @@ pub fn release(
         }
         Ok(released)
     })
+}
+
+/// Makes every lease idle that a domain holds on a network, whichever NIC it is for: those that became so. All
+/// leases are read for that, so it is for when the NICs can't be told.
+pub fn release_all(
+    context: &Context,
+    name: &NetworkName,
+    owner: &OwnerId,
+    deadline: Deadline,
+) -> Result<Vec<Lease>> {
+    let leases = Registry::of(&context.places, name).read()?;
+    let of_domain = |l: &Lease| l.is_owned_by(owner) && l.origin() == Some(Origin::Domain);
+    let macs: Vec<MacAddress> = leases.into_iter().filter(of_domain).filter_map(|l| l.mac).collect();
+    if macs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let which = Which { owner: owner.clone(), macs, generation: None };
+    Ok(release(context, name, &which, false, deadline)?.idle)
 }
 
 /// Makes one lease idle; what it asked of Docker is no longer wanted.

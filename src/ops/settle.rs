@@ -8,7 +8,7 @@ use crate::host::libvirt::Libvirt;
 use crate::model::{Fault, Network, Result};
 
 use super::gc::{self, Known};
-use super::{Context, containers, network, surroundings};
+use super::{Context, containers, network, surroundings, wake};
 
 /// Names, DHCP and the snapshot of every network that is up. Asks neither Docker nor libvirt.
 pub fn names(context: &Context, deadline: Deadline) -> Vec<Fault> {
@@ -55,6 +55,8 @@ pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
         if collected.freed.is_empty() && collected.idled.is_empty() {
             return Ok(());
         }
+        // Containers that came for such a VM are let go at once, by the service: there the call ends up.
+        wake::nudge(&context.places);
         surroundings::write_names(context, &network, deadline)?;
         network::publish(context, &network, true)
     })

@@ -2,14 +2,15 @@
 
 use crate::deadline::Deadline;
 use crate::domain_xml::{self, Domain, NicPlan};
-use crate::host::libvirt::{Affects, DomainRef, DomainText, Libvirt};
-use crate::model::{
-    Fault, Lease, MacAddress, Network, NetworkName, NicRequest, Origin, Owner, OwnerId, Result,
-};
+use crate::host::libvirt::{Affects, Detached, DomainRef, DomainText, Libvirt};
+use crate::model::{Fault, Lease, MacAddress, Network, NetworkName, NicRequest, Origin, Owner, Result};
 use crate::registry::networks;
 
 use super::release::Which;
 use super::{Context, claim, release, render};
+
+/// The running domain alone.
+const LIVE: Affects = Affects { live: true, config: false };
 
 /// What was done to a domain.
 #[derive(Debug)]
@@ -46,7 +47,6 @@ pub fn attach(
     }
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
-    let id = DomainRef::Uuid(text.domain.uuid.clone());
     let mut attached = None;
     // The running half first: it is the one that can be refused for its address.
     if let Some(live) = &text.live {
@@ -71,15 +71,7 @@ pub fn attach(
         };
         if let Err(fault) = defined {
             let undone = attached.as_ref().filter(|a| !a.unchanged).map(|a| {
-                unplug(
-                    context,
-                    &libvirt,
-                    &network,
-                    &id,
-                    &text.domain.uuid,
-                    a.nic.clone(),
-                    deadline.at_least(super::UNDO),
-                )
+                unplug(context, &libvirt, &network, &text, a.nic.mac, deadline.at_least(super::UNDO))
             });
             return Err(match undone {
                 Some(Err(other)) => fault.and(other),
@@ -122,12 +114,10 @@ fn plug(
     };
     let granted = claim::claim(context, &network.name, nic.claim(owner.clone()), deadline)?;
     render::lease(context, network, &granted.lease, deadline)?;
-    let live_only = Affects { live: true, config: false };
     let element = domain_xml::metadata_xml(&new)?;
-    let plugged =
-        libvirt.attach(&id, &domain_xml::interface_xml(network, nic.mac), live_only, deadline).and_then(
-            |change| libvirt.set_metadata(&id, element.as_deref(), live_only, deadline).map(|()| change),
-        );
+    let plugged = libvirt
+        .attach(&id, &domain_xml::interface_xml(network, nic.mac), LIVE, deadline)
+        .and_then(|change| libvirt.set_metadata(&id, element.as_deref(), LIVE, deadline).map(|()| change));
     if let Err(fault) = plugged {
         let which =
             Which { owner: owner.id, macs: vec![nic.mac], generation: Some(granted.lease.generation) };
@@ -163,17 +153,25 @@ pub fn detach(
     let text = libvirt.domain_to_edit(domain, deadline)?;
     let id = DomainRef::Uuid(text.domain.uuid.clone());
     let mut changed = detach_defined(&libvirt, &text, name, deadline)?;
-    if let Some(live) = &text.live
-        && let Ok(nic) = nic_of(live.as_bytes(), &network)
-    {
+    if let Some(live) = &text.live {
         let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
-            let element = domain_xml::metadata_xml(&new)?;
-            libvirt.set_metadata(&id, element.as_deref(), Affects { live: true, config: false }, deadline)?;
-            // A NIC that remove left in place is the person's own.
-            if nic_of(&new, &network).is_err() {
-                unplug(context, &libvirt, &network, &id, &text.domain.uuid, nic, deadline)?;
+            match nic_of(live.as_bytes(), &network) {
+                // A NIC that remove left in place is the person's own.
+                Ok(nic) if nic_of(&new, &network).is_err() => {
+                    unplug(context, &libvirt, &network, &text, nic.mac, deadline)?;
+                }
+                Ok(_) => {}
+                // It went after an earlier call had given up on it.
+                Err(_) => {
+                    let macs = asked_macs(live.as_bytes(), name);
+                    let which = Which { owner: text.domain.uuid.clone(), macs, generation: None };
+                    release::release(context, name, &which, false, deadline)?;
+                }
             }
+            // Last: while the NIC is there, its metadata says that it is ours to take.
+            let element = domain_xml::metadata_xml(&new)?;
+            libvirt.set_metadata(&id, element.as_deref(), LIVE, deadline)?;
             changed = true;
         }
     }
@@ -193,16 +191,16 @@ pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -
     if let Some(live) = &text.live {
         let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
-            let only_live = Affects { live: true, config: false };
-            libvirt.set_metadata(&id, domain_xml::metadata_xml(&new)?.as_deref(), only_live, deadline)?;
             let macs = |xml: &[u8]| -> Vec<MacAddress> {
                 Domain::read(xml).map(|d| d.nics.iter().filter_map(|n| n.mac).collect()).unwrap_or_default()
             };
             let left = macs(&new);
             for mac in macs(live.as_bytes()).into_iter().filter(|mac| !left.contains(mac)) {
                 let nic = domain_xml::interface_on(name.default_net().as_str(), mac);
-                libvirt.detach(&id, &nic, only_live, deadline)?;
+                let detached = libvirt.detach(&id, &nic, LIVE, deadline)?;
+                let_go(detached, &text, mac, name)?;
             }
+            libvirt.set_metadata(&id, domain_xml::metadata_xml(&new)?.as_deref(), LIVE, deadline)?;
             changed = true;
         }
     }
@@ -225,19 +223,39 @@ fn detach_defined(
     Ok(true)
 }
 
+/// Takes a NIC out of a running domain, and only when it is gone makes its lease idle.
 fn unplug(
     context: &Context,
     libvirt: &Libvirt,
     network: &Network,
-    id: &DomainRef,
-    owner: &OwnerId,
-    nic: NicPlan,
+    text: &DomainText,
+    mac: MacAddress,
     deadline: Deadline,
 ) -> Result<()> {
-    let device = domain_xml::interface_xml(network, nic.mac);
-    libvirt.detach(id, &device, Affects { live: true, config: false }, deadline)?;
-    let which = Which { owner: owner.clone(), macs: vec![nic.mac], generation: None };
+    let owner = text.domain.uuid.clone();
+    let device = domain_xml::interface_xml(network, mac);
+    let detached = libvirt.detach(&DomainRef::Uuid(owner.clone()), &device, LIVE, deadline)?;
+    let_go(detached, text, mac, &network.name)?;
+    let which = Which { owner, macs: vec![mac], generation: None };
     release::release(context, &network.name, &which, false, deadline).map(drop)
+}
+
+/// A guest that has not let go of its NIC still uses the address.
+fn let_go(detached: Detached, text: &DomainText, mac: MacAddress, network: &NetworkName) -> Result<()> {
+    if !detached.pending {
+        return Ok(());
+    }
+    Err(Fault::failed(format!(
+        "domain {:?} has not let go of its NIC {mac} on network {network} yet, and keeps its address",
+        text.domain.name
+    ))
+    .hint("do it again when the system inside runs; the NIC is gone at the domain's next stop in any case"))
+}
+
+/// The MACs that a domain's metadata names for a network.
+fn asked_macs(xml: &[u8], name: &NetworkName) -> Vec<MacAddress> {
+    let requests = Domain::read(xml).map(|d| d.requests).unwrap_or_default();
+    requests.iter().flatten().filter(|r| r.network == *name).filter_map(|r| r.mac).collect()
 }
 
 /// The NIC of a domain on a network.

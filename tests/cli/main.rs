@@ -3,6 +3,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "a missing element fails the test, as it should")]
 
+mod attach;
 mod crash;
 mod host;
 mod input;

@@ -93,9 +93,14 @@ pub(crate) fn detach(connection: &Connect, device: &Device) -> Result<Detached> 
     if !live && !config {
         return Ok(Detached { changed: false, pending: false });
     }
-    handle
-        .detach_device_flags(&device.xml, affects(live, config))
-        .map_err(|e| trouble(&format!("cannot remove the device from domain {}", device.domain), &e))?;
+    match handle.detach_device_flags(&device.xml, affects(live, config)) {
+        Ok(_) => {}
+        // QEMU waits for the guest since an earlier call.
+        Err(e) if live && !config && e.message().contains("already in the process of unplug") => {}
+        Err(e) => {
+            return Err(trouble(&format!("cannot remove the device from domain {}", device.domain), &e));
+        }
+    }
     let pending = live && has_nic(&handle, mac.as_deref(), 0)?.unwrap_or(false);
     Ok(Detached { changed: true, pending })
 }

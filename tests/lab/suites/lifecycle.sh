@@ -274,6 +274,21 @@ test_attach_and_detach_a_running_domain() {
 	hybrid-hook detach plug | has 'nothing was changed'
 }
 
+test_a_nic_that_the_guest_keeps_is_not_off() {
+	foreign_bridge lan
+	vm keeper --no-meta --bridge t-lan
+	eventually 60 grep -q 'lab guest\|udhcpc' /var/log/hybrid-lab/keeper.console
+	hybrid-hook attach keeper --ip 10.0.1.58
+	virsh -q suspend keeper
+	refused 1 'has not let go of its NIC' -- hybrid-hook detach keeper
+	has_state keeper active
+	virsh -q domiflist keeper | has hybr0
+	virsh -q resume keeper
+	eventually 20 hybrid-hook detach keeper
+	not has_state keeper active
+	not eval 'virsh -q domiflist keeper | has hybr0'
+}
+
 test_attach_a_domain_that_is_off() {
 	local before
 	foreign_bridge lan

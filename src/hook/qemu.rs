@@ -173,16 +173,15 @@ impl Subject {
             match self.claim_for(context, nic, deadline, &mut granted) {
                 Ok(()) => {}
                 Err(fault) => {
-                    let undone = granted.iter().filter(|g| g.changed).map(|one| {
-                        let macs = one.lease.mac.into_iter().collect();
-                        let which = Which {
-                            owner: self.owner.id.clone(),
-                            macs,
-                            generation: Some(one.lease.generation),
-                        };
-                        ops::release::release(context, &one.network.name, &which, false, deadline).err()
-                    });
-                    return Err(undone.flatten().fold(fault, Fault::and));
+                    // The last first: what one claim left, another may have taken.
+                    let undone =
+                        granted.iter().rev().map(|one| ops::claim::undo(context, one, deadline).err());
+                    let fault = undone.flatten().fold(fault, Fault::and);
+                    if granted.iter().any(|one| one.changed) {
+                        // Somebody may have seen it meanwhile.
+                        ops::wake::wake(&context.places);
+                    }
+                    return Err(fault);
                 }
             }
         }

@@ -26,6 +26,8 @@ pub struct Granted {
     pub lease: Lease,
     /// The registry was changed: what is rendered from it is to be made again.
     pub changed: bool,
+    /// The leases that were there before it, and are no more or stand otherwise now: for [`undo`].
+    pub replaced: Vec<Lease>,
 }
 
 /// Claims an address. A dynamic address that nobody held before is written down first and probed
@@ -40,22 +42,25 @@ pub fn claim(
     let registry = Registry::of(&context.places, name);
     // The lease that is written down and not yet known to be free.
     let mut pending: Option<Lease> = None;
+    // What was there before us.
+    let mut replaced: Vec<Lease> = Vec::new();
     loop {
         let decided = registry.change(deadline, |network, leases| {
             request.probe = request.probe && can_answer(context, network)?;
             let claimed = decide(context, network, leases, &request)?;
             let asked_for = request.ip.is_some() && claimed.lease.unprobed;
             let first = request.probe && (asked_for || claimed.untried);
-            if !first {
-                write(leases, &claimed)?;
-            }
-            Ok((network.clone(), claimed, first))
+            let before = if first { Vec::new() } else { write(leases, &claimed)? };
+            Ok((network.clone(), claimed, first, before))
         });
-        let (network, claimed, first) = match (decided, &pending) {
+        let (network, claimed, first, before) = match (decided, &pending) {
             (Ok(decided), _) => decided,
             (Err(fault), None) => return Err(fault),
-            (Err(fault), Some(lease)) => return Err(abandon(&registry, lease, fault, deadline)),
+            (Err(fault), Some(lease)) => return Err(abandon(&registry, lease, &replaced, fault, deadline)),
         };
+        // The lease that the turn before wrote was nobody's before.
+        replaced
+            .extend(before.into_iter().filter(|b| pending.as_ref().is_none_or(|p| p.address != b.address)));
         let Claimed { lease, unchanged, .. } = claimed;
         if first {
             let address = lease.address;
@@ -66,22 +71,22 @@ pub fn claim(
             continue;
         }
         if !lease.unprobed || !request.probe {
-            return Ok(Granted { network, lease, changed: !unchanged });
+            return Ok(Granted { network, lease, changed: !unchanged, replaced });
         }
         let heard = answer(context, &network, lease.address, &request);
         match heard {
             Ok(None) => {
                 let lease = confirm(&registry, lease, deadline)?;
-                return Ok(Granted { network, lease, changed: true });
+                return Ok(Granted { network, lease, changed: true, replaced });
             }
             Ok(Some(in_use)) if deadline.passed() => {
-                return Err(abandon(&registry, &lease, refused(name, &in_use), deadline));
+                return Err(abandon(&registry, &lease, &replaced, refused(name, &in_use), deadline));
             }
             Ok(Some(_)) => {
                 request.avoid.push(lease.address);
                 pending = Some(lease);
             }
-            Err(fault) => return Err(abandon(&registry, &lease, fault, deadline)),
+            Err(fault) => return Err(abandon(&registry, &lease, &replaced, fault, deadline)),
         }
     }
 }
@@ -103,14 +108,49 @@ pub(super) fn decide(
     })
 }
 
-/// Writes what was decided.
-pub(super) fn write(leases: &mut Transaction, claimed: &Claimed) -> Result<()> {
+/// Writes what was decided. The leases that were there before.
+pub(super) fn write(leases: &mut Transaction, claimed: &Claimed) -> Result<Vec<Lease>> {
     if claimed.unchanged {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let mut replaced: Vec<Lease> = leases.at(claimed.lease.address)?.into_iter().collect();
+    // Of several entries of one MAC only the newest counts.
+    replaced.extend(claimed.lease.mac.map(|mac| leases.of_mac(mac)).transpose()?.flatten());
+    replaced.dedup();
     leases.put(claimed.lease.clone())?;
     for address in &claimed.leaves {
         leases.take(*address)?;
+    }
+    Ok(replaced)
+}
+
+/// Takes a claim back that another's refusal makes void: the registry stands as before it. What somebody else
+/// changed since is theirs.
+pub fn undo(context: &Context, granted: &Granted, deadline: Deadline) -> Result<()> {
+    if !granted.changed {
+        return Ok(());
+    }
+    Registry::of(&context.places, &granted.network.name).change(deadline, |_, leases| {
+        let lease = &granted.lease;
+        let now = leases.at(lease.address)?;
+        let mine = now.is_some_and(|n| {
+            n.mac == lease.mac && n.generation == lease.generation && n.owner == lease.owner
+        });
+        if mine {
+            leases.take(lease.address)?;
+            put_back(leases, &granted.replaced)?;
+        }
+        Ok(())
+    })
+}
+
+/// Puts leases back where nothing is in their place, and their NIC has got no other.
+fn put_back(leases: &mut Transaction, replaced: &[Lease]) -> Result<()> {
+    for lease in replaced {
+        let elsewhere = lease.mac.map(|mac| leases.of_mac(mac)).transpose()?.flatten();
+        if elsewhere.is_none() && leases.at(lease.address)?.is_none() {
+            leases.put(lease.clone())?;
+        }
     }
     Ok(())
 }
@@ -188,12 +228,19 @@ fn confirm(registry: &Registry, lease: Lease, deadline: Deadline) -> Result<Leas
 }
 
 /// Takes back an address that turned out to be in use, and hands on the reason.
-fn abandon(registry: &Registry, lease: &Lease, reason: Fault, deadline: Deadline) -> Fault {
+fn abandon(
+    registry: &Registry,
+    lease: &Lease,
+    replaced: &[Lease],
+    reason: Fault,
+    deadline: Deadline,
+) -> Fault {
     let deadline = deadline.at_least(Duration::from_millis(500));
     let taken_back = registry.change(deadline, |_, leases| {
         let mine = leases.at(lease.address)?.is_some_and(|now| now.mac == lease.mac && now.unprobed);
         if mine {
             leases.take(lease.address)?;
+            put_back(leases, replaced)?;
         }
         Ok(())
     });

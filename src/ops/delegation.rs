@@ -55,14 +55,22 @@ pub fn claim(
             let mut granted = Vec::new();
             for (address, mac) in block.into_iter().zip(wanted.size.macs(name, wanted.nic)) {
                 let claimed = claim::decide(context, network, leases, &request(wanted, mac, address))?;
-                claim::write(leases, &claimed)?;
+                let replaced = claim::write(leases, &claimed)?;
                 granted.push(Granted {
                     network: network.clone(),
                     lease: claimed.lease,
                     changed: !claimed.unchanged,
+                    replaced,
                 });
             }
-            drop_rest(leases, name, wanted)?;
+            let dropped = drop_rest(leases, name, wanted)?;
+            if let Some(last) = granted.last_mut().filter(|_| !dropped.is_empty()) {
+                if !last.changed {
+                    last.replaced.push(last.lease.clone());
+                }
+                last.changed = true;
+                last.replaced.extend(dropped);
+            }
             Ok(granted)
         });
     }
@@ -171,17 +179,18 @@ fn probe(context: &Context, network: &Network, wanted: &Wanted, fresh: &[IpAddr]
     Ok(heard?.into_iter().flatten().collect())
 }
 
-/// Frees what a larger block had and this one doesn't.
-fn drop_rest(leases: &mut Transaction, name: &NetworkName, wanted: &Wanted) -> Result<()> {
+/// Frees what a larger block had and this one doesn't, and tells what that was.
+fn drop_rest(leases: &mut Transaction, name: &NetworkName, wanted: &Wanted) -> Result<Vec<Lease>> {
+    let mut dropped = Vec::new();
     for mac in BlockSize::all_macs(name, wanted.nic).skip(wanted.size.get().into()) {
         if let Some(lease) = leases.of_mac(mac)?
             && lease.is_owned_by(&wanted.owner.id)
             && !lease.reserved
         {
-            leases.take(lease.address)?;
+            dropped.extend(leases.take(lease.address)?);
         }
     }
-    Ok(())
+    Ok(dropped)
 }
 
 /// Whether the whole block is held and active. Without a lock.

@@ -50,3 +50,29 @@ fn what_a_domain_holds_is_idle_after_its_end_though_its_metadata_fits_no_more() 
     assert!(told.iter().any(|l| l.ends_with("03 active")), "{told:?}");
     Ok(())
 }
+
+#[test]
+fn a_refused_start_leaves_the_registry_as_it_was() -> Result<()> {
+    let host = Host::new()?;
+    let db = domain(1, &[(1, "hostname='db' aliases='pg'")]);
+    call(&host, Operation::Prepare, &db)?;
+    call(&host, Operation::Release, &db)?;
+    call(&host, Operation::Prepare, &domain(2, &[(2, "ip='10.0.1.20'")]))?;
+    // One that had a lease and a block already, under another name.
+    let web = domain(3, &[(3, "hostname='old' block='8'")]);
+    call(&host, Operation::Prepare, &web)?;
+    call(&host, Operation::Release, &web)?;
+    let before = host.leases()?;
+    assert_eq!(before.len(), 11);
+    for nics in [
+        // db's idle address, then one that is in use.
+        &[(4, "ip='10.0.1.128'"), (5, "ip='10.0.1.20'")],
+        &[(3, "hostname='web' ip='10.0.1.128' block='2'"), (5, "ip='10.0.1.20'")],
+        &[(3, "hostname='web' block='16'"), (5, "ip='10.0.1.20'")],
+    ] {
+        let refused = call(&host, Operation::Prepare, &domain(3, nics)).err();
+        assert!(refused.is_some_and(|f| f.to_string().contains("10.0.1.20 is held")), "{nics:?}");
+        assert_eq!(host.leases()?, before, "{nics:?}");
+    }
+    Ok(())
+}

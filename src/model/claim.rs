@@ -139,6 +139,16 @@ pub fn decide<V: LeaseView>(
     {
         return Ok(Err(Refusal::MacInUse { mac: request.mac, lease: Box::new(lease.clone()) }));
     }
+    // Docker never says for whom. The same question again is its retry; another one is another container's with
+    // the same MAC, and the first has the address.
+    if let Some(lease) = &held
+        && request.owner.id.is_endpoint()
+        && lease.is_owned_by(&request.owner.id)
+        && lease.state_now(boot) == LeaseState::Active
+        && request.ip.map_or(lease.fixed && !lease.reserved, |ip| ip != lease.address || !lease.fixed)
+    {
+        return Ok(Err(Refusal::MacInUse { mac: request.mac, lease: Box::new(lease.clone()) }));
+    }
 
     let (address, fixed, there) = match choose(network, view, request, held.as_ref(), boot)? {
         Ok(choice) => choice,

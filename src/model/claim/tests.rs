@@ -97,8 +97,8 @@ fn containers_and_vms_have_pools_of_their_own() -> Result<()> {
 #[test]
 fn a_container_can_ask_for_any_address_that_is_free_and_so_can_a_vm() -> Result<()> {
     let (asked, mut memory) = (network("hybrid")?, Memory(Vec::new()));
-    for ip in ["10.0.1.7", "10.0.1.70", "10.0.1.200"] {
-        assert_eq!(told(&asked, &mut memory, &request(Origin::Container, 1, Some(ip))?)?, ip);
+    for (n, ip) in [(4, "10.0.1.7"), (5, "10.0.1.70"), (6, "10.0.1.200")] {
+        assert_eq!(told(&asked, &mut memory, &request(Origin::Container, n, Some(ip))?)?, ip);
         assert_eq!(told(&asked, &mut memory, &request(Origin::Domain, 2, Some("10.0.1.71"))?)?, "10.0.1.71");
     }
     let range = network("range")?;
@@ -241,5 +241,32 @@ fn a_reservation_is_untried_until_a_guest_has_it() -> Result<()> {
     }
     assert!(untried(ask(&network, &mut memory, &db)?)?);
     assert!(!untried(ask(&network, &mut memory, &db)?)?);
+    Ok(())
+}
+
+#[test]
+fn another_container_with_a_mac_that_is_starting_gets_nothing_and_frees_nothing() -> Result<()> {
+    let network = network("hybrid")?;
+    for (first, others) in
+        [(None, [Some("10.0.1.9"), Some("10.0.1.64")]), (Some("10.0.1.64"), [Some("10.0.1.9"), None])]
+    {
+        let mut memory = Memory(Vec::new());
+        assert_eq!(told(&network, &mut memory, &request(Origin::Container, 1, first)?)?, "10.0.1.64");
+        let before = memory.0.clone();
+        for other in others {
+            let refused = told(&network, &mut memory, &request(Origin::Container, 1, other)?)?;
+            assert!(
+                refused.contains("MAC 02:42:00:00:00:01 is in use by a container"),
+                "{other:?}: {refused}"
+            );
+            assert_eq!(memory.0, before);
+        }
+        // Once Docker gave it back, the MAC is free for any wish.
+        stop(&mut memory);
+        assert_eq!(
+            told(&network, &mut memory, &request(Origin::Container, 1, Some("10.0.1.9"))?)?,
+            "10.0.1.9"
+        );
+    }
     Ok(())
 }

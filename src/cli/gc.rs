@@ -49,8 +49,9 @@ impl Gc {
         }
         for record in &freed {
             let who = record.owner_name.clone().unwrap_or_else(|| output::or_dash(record.owner.as_ref()));
+            let what = if record.reserved { "reserved again" } else { "free" };
             output::line(&format!(
-                "{} on network {} is free; it was {}",
+                "{} on network {} is {what}; it was {}",
                 record.address,
                 record.network,
                 output::printable(&who)

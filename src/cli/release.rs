@@ -50,7 +50,11 @@ impl Release {
         if self.json {
             return output::json(&LeaseRecord::of(&released.network, lease, &context.boot));
         }
-        let what = if released.forgotten.is_empty() { "is idle" } else { "is free" };
+        let what = match (released.forgotten.is_empty(), lease.reserved) {
+            (true, _) => "is idle",
+            (false, true) => "is reserved again",
+            (false, false) => "is free",
+        };
         output::line(&format!("{} on network {} {what}", lease.address, self.network))
     }
 }

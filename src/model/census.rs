@@ -121,6 +121,7 @@ pub fn take(
             boot: Some(boot.clone()),
             fixed: own.is_some_and(|l| l.fixed),
             reserved: own.is_some_and(|l| l.reserved),
+            reserved_for: own.and_then(|l| l.reserved_for.clone()),
             generation: own.map_or_else(|| there.map_or(1, |l| l.generation + 1), |l| l.generation),
             since: own.map_or(now, |l| l.since),
             changed: own.filter(|l| l.state_now(boot) == LeaseState::Active).map_or(now, |l| l.changed),

@@ -10,9 +10,6 @@ use super::{
     Selector,
 };
 
-/// How long a former holder's MAC stays beside the new one in DHCP: dnsmasq's lease time, and some.
-const HANDOVER_SECONDS: u64 = 3600 + 600;
-
 /// What is known of a network's leases. The registry answers; a test can answer from memory.
 pub trait LeaseView {
     /// What a look-up can fail with.
@@ -160,9 +157,11 @@ pub fn decide<V: LeaseView>(
         (Some(own), _) => own.handover.clone().filter(|h| h.until > now),
         // No DHCP lease stands in a container's way.
         (None, Some(_)) if request.owner.origin == Origin::Container => None,
-        (None, Some(other)) => {
-            other.mac.filter(|m| *m != request.mac).map(|mac| Handover { mac, until: now + HANDOVER_SECONDS })
-        }
+        (None, Some(other)) => match other.mac {
+            Some(mac) => (mac != request.mac).then(|| Handover::from(mac, now)),
+            // A reservation whose last guest is gone.
+            None => other.handover.clone().filter(|h| h.mac != request.mac),
+        },
         (None, None) => None,
     };
     let last = held.iter().chain(&there).map(|l| l.generation).max().unwrap_or(0);
@@ -173,6 +172,11 @@ pub fn decide<V: LeaseView>(
         owner.name = owner.name.or_else(|| before.name.clone());
     }
     let reserved = own.is_some_and(|l| l.reserved) || there.as_ref().is_some_and(|l| l.reserved);
+    // One that nobody has claimed says for whom it is by its host name, also where it is of an older version.
+    let reserved_for = own
+        .or(there.as_ref())
+        .filter(|l| l.reserved)
+        .and_then(|l| l.reserved_for.clone().or_else(|| l.hostname.clone().filter(|_| l.mac.is_none())));
     let lease = Lease {
         address,
         mac: Some(request.mac),
@@ -181,6 +185,7 @@ pub fn decide<V: LeaseView>(
         state: LeaseState::Active,
         fixed,
         reserved,
+        reserved_for,
         generation: if same_owner { last } else { last + 1 },
         since: own.filter(|_| same_owner).map_or(now, |l| l.since),
         changed: if was_active && same_owner { own.map_or(now, |l| l.changed) } else { now },

@@ -87,6 +87,17 @@ pub struct Handover {
     pub until: u64,
 }
 
+/// How long a former holder's MAC stays beside the new one in DHCP: dnsmasq's lease time, and some.
+const HANDOVER_SECONDS: u64 = 3600 + 600;
+
+impl Handover {
+    /// From the NIC that has the address until `now`.
+    #[must_use]
+    pub fn from(mac: MacAddress, now: u64) -> Self {
+        Self { mac, until: now + HANDOVER_SECONDS }
+    }
+}
+
 /// How long the container for which Docker asked an address may take until it is seen to run, in
 /// seconds. Hundreds that start at once take minutes on a small host; what fails to start gives its
 /// address back at once, so only a killed dockerd leaves one waiting for so long.
@@ -115,6 +126,9 @@ pub struct Lease {
     /// A person reserved it for this MAC or host name: it outlives its owners.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reserved: bool,
+    /// The host name that it is reserved for, where that is not for a MAC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_for: Option<DnsLabel>,
     /// Counts changes of owner and of address: a release of an older one is too late.
     pub generation: u64,
     /// Seconds since 1970 when this owner got it.
@@ -161,6 +175,36 @@ impl Lease {
             (LeaseState::Active, Some(boot)) if boot != now => LeaseState::Idle,
             (state, _) => state,
         }
+    }
+
+    /// What it turns back to when its guest is gone: a reservation for a host name is for whoever has that name
+    /// next. One for a MAC stays that NIC's.
+    #[must_use]
+    pub fn reservation(&self, now: u64) -> Option<Self> {
+        let hostname = self.reserved_for.clone().filter(|_| self.reserved)?;
+        Some(Self {
+            address: self.address,
+            mac: None,
+            owner: None,
+            state: LeaseState::Reserved,
+            boot: None,
+            fixed: true,
+            reserved: true,
+            reserved_for: Some(hostname.clone()),
+            generation: self.generation,
+            since: now,
+            changed: now,
+            unprobed: false,
+            hostname: Some(hostname),
+            aliases: Vec::new(),
+            groups: Vec::new(),
+            containers: None,
+            running: false,
+            sole_nic: false,
+            tap: None,
+            address6: None,
+            handover: self.mac.map(|mac| Handover::from(mac, now)),
+        })
     }
 
     /// The IPv6 address beside it, on a network of both families.

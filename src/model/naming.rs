@@ -81,6 +81,7 @@ mod tests {
             boot: Some(BootId("now".into())),
             fixed: false,
             reserved: false,
+            reserved_for: None,
             generation: 1,
             since,
             changed: since,

@@ -160,6 +160,12 @@ fn put_back(leases: &mut Transaction, replaced: &[Lease]) -> Result<()> {
 pub fn refused(network: &NetworkName, refusal: &Refusal) -> Fault {
     let hint = match refusal {
         Refusal::Unfit(_) => format!("hybrid-hook network show {network} tells the subnet and its pools"),
+        // What a person reserved only a person frees.
+        Refusal::Taken(lease, _) if lease.reserved => format!(
+            "hybrid-hook leases --network {network} shows all; choose another ip, or take the reservation back \
+             (hybrid-hook reserve --network {network} --ip {} --remove)",
+            lease.address
+        ),
         Refusal::Taken(..) => format!(
             "hybrid-hook leases --network {network} shows all; choose another ip, or release that one \
              (hybrid-hook gc --network {network} frees those of VMs that are gone)"

@@ -26,7 +26,7 @@ pub struct Known {
 /// What was done.
 #[derive(Debug, Default)]
 pub struct Collected {
-    /// Leases that are no more.
+    /// Leases that are no more, as they were. A reserved one is a reservation for its host name again.
     pub freed: Vec<Lease>,
     /// Leases that were still marked active although their domain is not running.
     pub idled: Vec<Lease>,
@@ -70,6 +70,10 @@ pub fn collect(
             for mut lease in leases.all()? {
                 match verdict(context, known, &lease, now) {
                     Verdict::Keep => {}
+                    Verdict::TurnBack => {
+                        leases.put(lease.reservation(now).unwrap_or_else(|| lease.clone()))?;
+                        collected.freed.push(lease);
+                    }
                     Verdict::Free => {
                         leases.take(lease.address)?;
                         collected.freed.push(lease);
@@ -95,6 +99,7 @@ enum Verdict {
     Keep,
     Idle,
     Free,
+    TurnBack,
 }
 
 fn verdict(context: &Context, known: &Known, lease: &Lease, now: u64) -> Verdict {
@@ -102,6 +107,9 @@ fn verdict(context: &Context, known: &Known, lease: &Lease, now: u64) -> Verdict
     match lease.state_now(&context.boot) {
         LeaseState::Active if settled && known.is_stale_active(lease) => Verdict::Idle,
         LeaseState::Idle if !lease.reserved && !known.knows(lease) => Verdict::Free,
+        LeaseState::Idle if lease.reserved && lease.reserved_for.is_some() && !known.knows(lease) => {
+            Verdict::TurnBack
+        }
         // Active in another boot: written down as idle, so that a reader without our clock sees it too.
         LeaseState::Idle if lease.state == LeaseState::Active => Verdict::Idle,
         _ => Verdict::Keep,

@@ -24,7 +24,7 @@ pub struct Released {
     pub network: Network,
     /// The leases that became idle, as they stand now.
     pub idle: Vec<Lease>,
-    /// The leases that were forgotten.
+    /// The leases that were forgotten, as they were. A reserved one is a reservation for its host name again.
     pub forgotten: Vec<Lease>,
 }
 
@@ -47,6 +47,9 @@ pub fn release(
             }
             if forget && !lease.reserved {
                 leases.take(lease.address)?;
+                released.forgotten.push(lease);
+            } else if forget && let Some(reservation) = lease.reservation(context.now()) {
+                leases.put(reservation)?;
                 released.forgotten.push(lease);
             } else {
                 released.idle.push(idle(context, leases, lease)?);

@@ -34,6 +34,10 @@ pub fn reserve(
             For::Mac(mac) => lease.mac == Some(*mac),
             For::Hostname(hostname) => lease.hostname.as_ref() == Some(hostname),
         };
+        let (mac, hostname) = match whom {
+            For::Mac(mac) => (Some(*mac), None),
+            For::Hostname(hostname) => (None, Some(hostname.clone())),
+        };
         // A lease that is just this guest's is marked; anybody else's is in the way.
         if let Some(mut lease) = there {
             if !fits(&lease) {
@@ -42,6 +46,7 @@ pub fn reserve(
             }
             if !lease.reserved {
                 lease.reserved = true;
+                lease.reserved_for = hostname;
                 lease.fixed = true;
                 lease.changed = context.now();
                 leases.put(lease.clone())?;
@@ -63,10 +68,6 @@ pub fn reserve(
             moved_from = Some(other.address);
             generation = other.generation + 1;
         }
-        let (mac, hostname) = match whom {
-            For::Mac(mac) => (Some(*mac), None),
-            For::Hostname(hostname) => (None, Some(hostname.clone())),
-        };
         let lease = Lease {
             address,
             mac,
@@ -75,6 +76,7 @@ pub fn reserve(
             boot: None,
             fixed: true,
             reserved: true,
+            reserved_for: hostname.clone(),
             generation,
             since: context.now(),
             changed: context.now(),
@@ -111,6 +113,7 @@ pub fn unreserve(
                 leases.take(address)?;
             } else {
                 lease.reserved = false;
+                lease.reserved_for = None;
                 lease.changed = context.now();
                 leases.put(lease.clone())?;
             }

@@ -42,7 +42,8 @@ pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
     each(context, |network, _| {
         let (network, collected) = gc::collect(context, &network.name, &known, deadline)?;
         for lease in &collected.freed {
-            log::info!("{} on network {} is free: {} is gone", lease.address, network.name, lease.holder());
+            let what = if lease.reserved { "reserved again" } else { "free" };
+            log::info!("{} on network {} is {what}: {} is gone", lease.address, network.name, lease.holder());
         }
         for lease in &collected.idled {
             log::info!(

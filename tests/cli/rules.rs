@@ -1,7 +1,9 @@
 //! Who gets which address: sticky, fixed, reserved, passed on, refused.
 
+use std::collections::HashSet;
+
 use hybrid_hook::model::{ClaimRequest, Lease, Origin, Owner, Result as Answer};
-use hybrid_hook::ops::{Context, claim, release, reserve};
+use hybrid_hook::ops::{Context, claim, gc, release, reserve};
 use hybrid_hook::registry::{networks, status};
 
 use super::Outcome;
@@ -181,6 +183,44 @@ fn a_reservation_is_kept_for_its_mac_or_host_name() -> Outcome {
     host.release(2, 2, &["--forget"])?;
     assert_eq!(host.lease_at("10.0.1.21")?.ok_or("gone")?["reserved"], true);
     Ok(())
+}
+
+#[test]
+fn a_reservation_by_name_is_for_the_next_guest_of_that_name() -> Outcome {
+    let host = Host::new()?;
+    host.ok(&["reserve", "--ip", "10.0.1.50", "--hostname", "web"])?;
+    for number in 1..=3 {
+        // Made anew each time, with another UUID and another MAC.
+        let lease = host.claim(number, number, &["--hostname", "web"])?;
+        assert_eq!(lease["address"], "10.0.1.50");
+        // While it is there, stopped or not, nobody else of that name gets it.
+        host.release(number, number, &[])?;
+        let other = host.claim(9, 9, &["--hostname", "web"])?;
+        assert_ne!(other["address"], "10.0.1.50");
+        host.release(9, 9, &["--forget"])?;
+        if number == 1 {
+            // As the service or `gc` does it, once libvirt knows the domain no more.
+            let known = gc::Known { domains: Some(HashSet::new()), ..gc::Known::default() };
+            let (_, collected) = gc::collect(&host.context("a"), &network()?, &known, soon())?;
+            assert_eq!(collected.freed.len(), 1);
+        } else {
+            host.release(number, number, &["--forget"])?;
+        }
+        let lease = host.lease_at("10.0.1.50")?.ok_or("gone")?;
+        assert_eq!((&lease["state"], &lease["hostname"]), (&"reserved".into(), &"web".into()));
+        assert!(lease["mac"].is_null() && lease["owner"].is_null());
+    }
+    // DHCP may know it by its last guest's MAC.
+    let handover = host.registry()?.read()?.into_iter().find_map(|l| l.handover);
+    assert_eq!(handover.map(|h| h.mac), Some(nic(3)?));
+    // A registry of before knows no name for one that is claimed; for one that is not, it is its host name.
+    let text = std::fs::read_to_string(host.block("10.0.1.0"))?;
+    assert!(text.contains("reserved_for = \"web\"\n"));
+    std::fs::write(host.block("10.0.1.0"), text.replace("reserved_for = \"web\"\n", ""))?;
+    assert_eq!(host.claim(4, 4, &["--hostname", "web"])?["address"], "10.0.1.50");
+    host.release(4, 4, &["--forget"])?;
+    assert_eq!(host.claim(5, 5, &["--hostname", "web"])?["address"], "10.0.1.50");
+    host.check()
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod testing {
             boot: None,
             fixed: false,
             reserved: false,
+            reserved_for: None,
             generation: 1,
             since: 0,
             changed: 0,

@@ -43,6 +43,7 @@ fn lease(address: &str, selector: Option<&str>) -> Result<Lease> {
         boot: Some(boot("now")),
         fixed: false,
         reserved: false,
+        reserved_for: None,
         generation: 1,
         since: 0,
         changed: 0,

@@ -336,6 +336,23 @@ test_a_reserved_address_of_a_live_stranger_is_refused() {
 	same "$(address vm1)" 10.0.1.150
 }
 
+test_a_reservation_by_name_outlives_its_guest() {
+	local turn
+	hybrid-hook reserve --ip 10.0.1.150 --hostname anew
+	for turn in 1 2; do
+		# Another UUID and another MAC each time, as vagrant has it.
+		define anew --meta 'hostname="anew"'
+		sed -i -e '/<uuid>/d' -e "s/<mac address='[^']*'/<mac address='52:54:00:0a:0b:0$turn'/" "$T/anew.xml"
+		virsh -q undefine anew
+		virsh -q define "$T/anew.xml" >/dev/null
+		virsh -q start --paused anew
+		same "$(address anew)" 10.0.1.150 "guest $turn"
+		gone anew
+		eventually 5 no_lease anew
+		same "$(leases | jq -r '.[] | select(.address == "10.0.1.150") | .state')" reserved
+	done
+}
+
 test_a_nic_hotplugged_by_virsh() {
 	foreign_bridge lan
 	stranger host hybr0 10.0.1.128/24

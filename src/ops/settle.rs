@@ -5,6 +5,7 @@
 use crate::deadline::Deadline;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
+use crate::host::libvirt::protocol::DEFAULT_URI;
 use crate::model::{Fault, Network, Result};
 
 use super::gc::{self, Known};
@@ -65,13 +66,16 @@ pub fn garbage(context: &Context, deadline: Deadline) -> Vec<Fault> {
 
 /// Which owners libvirt and Docker know now. Asked side by side: one that hangs does not hold up the
 /// other's answer for long.
+///
+/// libvirt is this host's system daemon, whatever `LIBVIRT_DEFAULT_URI` says: only that one runs our hooks, and
+/// another would not know whose leases these are.
 #[must_use]
 pub fn known(deadline: Deadline) -> Known {
     let ask = deadline.at_most(super::ASK);
     let mut known = Known::default();
     std::thread::scope(|scope| {
         let containers = scope.spawn(|| Docker::connect(ask).and_then(|d| d.containers(ask)));
-        if let Ok(domains) = Libvirt::find().and_then(|l| l.domains(false, ask)) {
+        if let Ok(domains) = Libvirt::find().and_then(|l| l.connect(DEFAULT_URI).domains(false, ask)) {
             known.running = Some(domains.iter().filter(|d| d.running).map(|d| d.uuid.clone()).collect());
             known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
         }

@@ -16,7 +16,7 @@ folder=${0%/*}
 read -r question
 kind=${question#*\\\"}
 kind=${kind%%\\\"*}
-printf '%s\\n' \"$question\" >>\"$folder/asked\"
+printf '%s\\n' \"$*$question\" >>\"$folder/asked\"
 [ -e \"$folder/$kind\" ] || { echo '{\"error\":{\"kind\":\"failed\",\"message\":\"no\",\"hint\":null}}'; exit 1; }
 read -r answer <\"$folder/$kind\"
 echo \"$answer\"
@@ -102,5 +102,24 @@ fn a_nic_that_the_guest_keeps_keeps_its_lease_and_a_later_detach_ends_it() -> Ou
         assert!(libvirt.asked().contains("set_metadata"));
         assert_eq!(host.lease_at("10.0.1.20")?.ok_or("gone")?["state"], "idle");
     }
+    Ok(())
+}
+
+#[test]
+fn gc_asks_the_hosts_own_libvirt_whose_leases_these_are() -> Outcome {
+    let host = Host::new()?;
+    host.claim(1, 1, &["--ip", "10.0.1.20"])?;
+    host.release(1, 1, &[])?;
+    let libvirt = Libvirt::new(&host)?;
+    libvirt.says("domains", &json!({"domains": []}))?;
+    let helper = libvirt.folder.join("helper");
+    for elsewhere in ["test:///default", "qemu+ssh://elsewhere/system"] {
+        let mut command = host.command(&["gc"]);
+        command.env("HYBRID_LIBVIRT_HELPER", &helper).env("LIBVIRT_DEFAULT_URI", elsewhere);
+        assert_eq!(ended(&mut command)?.code, 0);
+    }
+    let asked = libvirt.asked();
+    assert!(asked.lines().all(|l| l.starts_with("--connect qemu:///system{\"domains\"")), "{asked}");
+    assert!(host.lease_at("10.0.1.20")?.is_none());
     Ok(())
 }

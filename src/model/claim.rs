@@ -154,7 +154,8 @@ pub fn decide<V: LeaseView>(
     // The entry that is overwritten: the MAC's own at that address, or another's that gives way.
     let own = held.as_ref().filter(|l| l.address == address);
     let handover = match (own, &there) {
-        (Some(own), _) => own.handover.clone().filter(|h| h.until > now),
+        // Also when DHCP needs it no more: a guest that was saved may come back for it at any time.
+        (Some(own), _) => own.handover.clone(),
         // No DHCP lease stands in a container's way.
         (None, Some(_)) if request.owner.origin == Origin::Container => None,
         (None, Some(other)) => match other.mac {

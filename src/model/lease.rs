@@ -77,7 +77,8 @@ impl fmt::Display for LeaseState {
     }
 }
 
-/// The MAC that held the address before, and until when DHCP may still know it by that.
+/// The MAC that held the address before, and until when DHCP may still know it by that. It stays after that, until
+/// another takes its place: a guest that was saved with the address must not come back to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Handover {

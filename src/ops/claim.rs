@@ -284,7 +284,10 @@ pub fn taken_from(context: &Context, name: &NetworkName, mac: MacAddress) -> Res
     if leases.iter().any(|l| l.mac == Some(mac)) {
         return Ok(None);
     }
-    let other = leases.into_iter().find(|l| l.handover.as_ref().is_some_and(|h| h.mac == mac));
+    // A reservation that its guest left is nobody's yet.
+    let taken =
+        |l: &Lease| l.state != LeaseState::Reserved && l.handover.as_ref().is_some_and(|h| h.mac == mac);
+    let other = leases.into_iter().find(taken);
     Ok(other.map(|lease| {
         let state = lease.state_now(&context.boot);
         refused(name, &Refusal::Taken(Box::new(lease), state))

@@ -39,7 +39,7 @@ fn one(context: &Context, network: &Network, mac: MacAddress, deadline: Deadline
     let lease =
         Registry::of(places, &network.name).change(deadline.at_most(WAIT), |_, leases| leases.of_mac(mac))?;
     let written = match &lease {
-        Some(lease) => dns::write_lease(network, places, lease)?,
+        Some(lease) => dns::write_lease(network, places, &fresh(lease, context.now()))?,
         None => dns::remove_lease(network, places, mac)?,
     };
     drop(guard);
@@ -47,6 +47,14 @@ fn one(context: &Context, network: &Network, mac: MacAddress, deadline: Deadline
         dns::reload(network, places, deadline)?;
     }
     Ok(())
+}
+
+/// A lease as far as it can be told without the others. The rest is the names worker's.
+fn fresh(lease: &Lease, now: u64) -> Lease {
+    let mut lease = lease.clone();
+    // By now the former holder's DHCP lease has ended.
+    lease.handover = lease.handover.filter(|h| h.until > now);
+    lease
 }
 
 /// Renders what a command changed, and wakes the service for the rest.
@@ -72,4 +80,25 @@ pub fn forgotten_by_hand(
     let done = one(context, network, mac, deadline);
     super::wake::wake(&context.places);
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease() -> std::result::Result<Lease, toml::de::Error> {
+        toml::from_str(
+            "address = \"10.0.1.128\"\nmac = \"52:54:00:00:00:02\"\nstate = \"active\"\ngeneration = 1\n\
+             since = 1\nchanged = 1\nhostname = \"gateway\"\naliases = [\"host\", \"pg\"]\n\
+             [handover]\nmac = \"52:54:00:00:00:01\"\nuntil = 100\n",
+        )
+    }
+
+    #[test]
+    fn dhcp_knows_a_former_holder_only_while_its_lease_may_last() -> std::result::Result<(), toml::de::Error>
+    {
+        assert!(fresh(&lease()?, 99).handover.is_some());
+        assert!(fresh(&lease()?, 100).handover.is_none());
+        Ok(())
+    }
 }

@@ -270,3 +270,17 @@ fn another_container_with_a_mac_that_is_starting_gets_nothing_and_frees_nothing(
     }
     Ok(())
 }
+
+#[test]
+fn who_had_the_address_before_is_known_for_longer_than_dhcp_needs_it() -> Result<()> {
+    let (network, mut memory) = (network("range")?, Memory(Vec::new()));
+    told(&network, &mut memory, &request(Origin::Domain, 1, None)?)?;
+    stop(&mut memory);
+    let taker = request(Origin::Domain, 2, Some("10.0.1.128"))?;
+    told(&network, &mut memory, &taker)?;
+    stop(&mut memory);
+    let later = decide(&network, &mut memory, &taker, &BootId(BOOT.into()), 1_000_000)?;
+    let handover = later.map_err(|r| Fault::failed(r.to_string()))?.lease.handover;
+    assert_eq!(handover.map(|h| h.mac.to_string()).as_deref(), Some("02:42:00:00:00:01"));
+    Ok(())
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::host::dns;
-use crate::model::{Lease, MacAddress, Network, NetworkName, Result};
+use crate::model::{DnsLabel, Lease, MacAddress, Network, NetworkName, Result, naming};
 use crate::places::Places;
 use crate::registry::lock::Lock;
 use crate::registry::{Registry, status};
@@ -54,6 +54,10 @@ fn fresh(lease: &Lease, now: u64) -> Lease {
     let mut lease = lease.clone();
     // By now the former holder's DHCP lease has ended.
     lease.handover = lease.handover.filter(|h| h.until > now);
+    // dnsmasq would answer with the guest beside the host, until the worker takes the name off it.
+    let hosts = |name: &DnsLabel| naming::OF_THE_HOST.contains(&name.as_str());
+    lease.hostname = lease.hostname.filter(|name| !hosts(name));
+    lease.aliases.retain(|name| !hosts(name));
     lease
 }
 
@@ -99,6 +103,14 @@ mod tests {
     {
         assert!(fresh(&lease()?, 99).handover.is_some());
         assert!(fresh(&lease()?, 100).handover.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn a_guest_never_has_a_name_of_the_hosts() -> std::result::Result<(), toml::de::Error> {
+        let shown = fresh(&lease()?, 100);
+        assert_eq!(shown.hostname, None);
+        assert_eq!(shown.aliases.iter().map(DnsLabel::as_str).collect::<Vec<_>>(), ["pg"]);
         Ok(())
     }
 }

@@ -91,6 +91,11 @@ impl Attach {
         let name = output::printable(&attached.domain);
         output::line(&match (&attached.lease, attached.unchanged) {
             (_, true) => format!("domain {name} is on network {network} already; nothing was changed"),
+            (Some(lease), _) if self.wishes.ip.is_some_and(|ip| ip != lease.address) => format!(
+                "domain {name} is on network {network} with {}, and with {} from its next start",
+                lease.address,
+                output::or_dash(self.wishes.ip.as_ref())
+            ),
             (Some(lease), _) => format!("domain {name} is on network {network} with {}", lease.address),
             (None, _) => format!(
                 "domain {name} is on network {network} from its next start, with NIC {}",

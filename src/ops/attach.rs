@@ -2,10 +2,14 @@
 
 use crate::deadline::Deadline;
 use crate::domain_xml::{self, Domain, NicPlan};
+use crate::host::Change;
 use crate::host::libvirt::{Affects, Detached, DomainRef, DomainText, Libvirt};
-use crate::model::{Fault, Lease, MacAddress, Network, NetworkName, NicRequest, Origin, Owner, Result};
+use crate::model::{
+    Fault, Lease, LeaseState, MacAddress, Network, NetworkName, NicRequest, Origin, Owner, Result,
+};
 use crate::registry::networks;
 
+use super::claim::Granted;
 use super::release::Which;
 use super::{Context, claim, release, render};
 
@@ -47,54 +51,71 @@ pub fn attach(
     }
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
-    let mut attached = None;
+    let mut plugged = None;
     // The running half first: it is the one that can be refused for its address.
     if let Some(live) = &text.live {
         if !running_network {
             return Err(Fault::refused(format!("network {} is down", network.name))
                 .hint(format!("hybrid-hook network up {}", network.name)));
         }
-        attached = Some(plug(context, &libvirt, &network, request, &text, live, deadline)?);
+        plugged = Some(plug(context, &libvirt, &network, request, &text, live, deadline)?);
     }
     if let Some(inactive) = &text.inactive {
         // The same MAC in both halves.
         let mut request = request.clone();
-        if let Some(done) = &attached {
-            request.mac = Some(done.nic.mac);
+        if let Some(done) = &plugged {
+            request.mac = Some(done.attached.nic.mac);
         }
-        let new = domain_xml::add(inactive.as_bytes(), &network, &request)?;
-        let changed = new != inactive.as_bytes();
-        let defined = if changed {
-            libvirt.define(&text_of(new.clone())?, Some(inactive), deadline).map(drop)
-        } else {
-            Ok(())
-        };
-        if let Err(fault) = defined {
-            let undone = attached.as_ref().filter(|a| !a.unchanged).map(|a| {
-                unplug(context, &libvirt, &network, &text, a.nic.mac, deadline.at_least(super::UNDO))
-            });
-            return Err(match undone {
+        let defined = define(&libvirt, &network, &request, &text, inactive, deadline).map_err(|fault| {
+            let late = deadline.at_least(super::UNDO);
+            let undone = plugged.as_ref().map(|p| undo(context, &libvirt, &network, &text, p, late));
+            match undone {
                 Some(Err(other)) => fault.and(other),
                 _ => fault,
-            });
-        }
-        let nic = nic_of(&new, &network)?;
-        match &mut attached {
-            Some(done) => done.unchanged &= !changed,
-            None => {
-                attached = Some(Attached {
-                    domain: text.domain.name.clone(),
-                    nic,
-                    lease: None,
-                    unchanged: !changed,
-                });
             }
-        }
+        })?;
+        return Ok(match plugged {
+            Some(Plugged { mut attached, .. }) => {
+                attached.unchanged &= defined.unchanged;
+                attached
+            }
+            None => defined,
+        });
     }
-    attached.ok_or_else(|| Fault::failed(format!("domain {domain} is neither defined nor running")))
+    plugged
+        .map(|p| p.attached)
+        .ok_or_else(|| Fault::failed(format!("domain {domain} is neither defined nor running")))
 }
 
-/// Claims an address, then plugs the NIC into the running domain. A failure gives the claim back.
+/// Writes NIC and metadata into the definition, where they are not in it yet.
+fn define(
+    libvirt: &Libvirt,
+    network: &Network,
+    request: &NicRequest,
+    text: &DomainText,
+    inactive: &str,
+    deadline: Deadline,
+) -> Result<Attached> {
+    let new = domain_xml::add(inactive.as_bytes(), network, request)?;
+    let nic = nic_of(&new, network)?;
+    let unchanged = new == inactive.as_bytes();
+    if !unchanged {
+        libvirt.define(&text_of(new)?, Some(inactive), deadline)?;
+    }
+    Ok(Attached { domain: text.domain.name.clone(), nic, lease: None, unchanged })
+}
+
+/// What was done to a running domain, with what its undo needs.
+struct Plugged {
+    attached: Attached,
+    granted: Granted,
+    /// The NIC is new.
+    made: bool,
+    /// The metadata is not what it was.
+    noted: bool,
+}
+
+/// Claims an address, then plugs the NIC into the running domain. A failure takes all of it back.
 fn plug(
     context: &Context,
     libvirt: &Libvirt,
@@ -103,7 +124,7 @@ fn plug(
     text: &DomainText,
     live: &str,
     deadline: Deadline,
-) -> Result<Attached> {
+) -> Result<Plugged> {
     let id = DomainRef::Uuid(text.domain.uuid.clone());
     let new = domain_xml::add(live.as_bytes(), network, request)?;
     let nic = nic_of(&new, network)?;
@@ -112,32 +133,113 @@ fn plug(
         origin: Origin::Domain,
         name: Some(text.domain.name.chars().take(200).collect()),
     };
-    let granted = claim::claim(context, &network.name, nic.claim(owner.clone()), deadline)?;
-    render::lease(context, network, &granted.lease, deadline)?;
-    let element = domain_xml::metadata_xml(&new)?;
-    let plugged = libvirt
-        .attach(&id, &domain_xml::interface_xml(network, nic.mac), LIVE, deadline)
-        .and_then(|change| libvirt.set_metadata(&id, element.as_deref(), LIVE, deadline).map(|()| change));
-    if let Err(fault) = plugged {
-        let which =
-            Which { owner: owner.id, macs: vec![nic.mac], generation: Some(granted.lease.generation) };
-        let undone =
-            release::release(context, &network.name, &which, granted.changed, deadline.at_least(super::UNDO));
+    let granted = claim_live(context, network, request, &nic, &owner, live, deadline)?;
+    let mut plugged = Plugged {
+        attached: Attached {
+            domain: text.domain.name.clone(),
+            lease: Some(granted.lease.clone()),
+            unchanged: new == live.as_bytes() && !granted.changed,
+            nic,
+        },
+        granted,
+        made: false,
+        noted: false,
+    };
+    let done = finish_plug(context, libvirt, network, &mut plugged, &new, &id, deadline);
+    if let Err(fault) = done {
+        let undone = undo(context, libvirt, network, text, &plugged, deadline.at_least(super::UNDO));
         return Err(match undone {
-            Ok(_) => fault,
+            Ok(()) => fault,
             Err(other) => fault.and(other),
         });
     }
     // libvirt named the tap when it plugged the NIC in.
+    let mac = plugged.attached.nic.mac;
     let tap = libvirt
         .domain(&id, deadline)
         .ok()
         .and_then(|t| Domain::read(t.live?.as_bytes()).ok())
-        .and_then(|d| d.nics.into_iter().find(|n| n.mac == Some(nic.mac))?.target_dev?.parse().ok());
-    claim::note_running(context, &network.name, nic.mac, &owner, tap, deadline)?;
+        .and_then(|d| d.nics.into_iter().find(|n| n.mac == Some(mac))?.target_dev?.parse().ok());
+    claim::note_running(context, &network.name, mac, &owner, tap, deadline)?;
     super::wake::wake(&context.places);
-    let unchanged = new == live.as_bytes() && !granted.changed;
-    Ok(Attached { domain: text.domain.name.clone(), nic, lease: Some(granted.lease), unchanged })
+    Ok(plugged)
+}
+
+/// The steps of [`plug`] after the claim. `plugged` tells how far it came.
+fn finish_plug(
+    context: &Context,
+    libvirt: &Libvirt,
+    network: &Network,
+    plugged: &mut Plugged,
+    new: &[u8],
+    id: &DomainRef,
+    deadline: Deadline,
+) -> Result<()> {
+    render::lease(context, network, &plugged.granted.lease, deadline)?;
+    let element = domain_xml::metadata_xml(new)?;
+    let device = domain_xml::interface_xml(network, plugged.attached.nic.mac);
+    plugged.made = libvirt.attach(id, &device, LIVE, deadline)? == Change::Made;
+    libvirt.set_metadata(id, element.as_deref(), LIVE, deadline)?;
+    plugged.noted = true;
+    Ok(())
+}
+
+/// What a NIC of a running domain gets. One that is there already uses its address, and nobody tells the guest of
+/// another: that one comes with its next start.
+fn claim_live(
+    context: &Context,
+    network: &Network,
+    request: &NicRequest,
+    nic: &NicPlan,
+    owner: &Owner,
+    live: &str,
+    deadline: Deadline,
+) -> Result<Granted> {
+    let there = Domain::read(live.as_bytes()).is_ok_and(|d| d.nics.iter().any(|n| n.mac == Some(nic.mac)));
+    let wish = nic.claim(owner.clone());
+    if there
+        && let Some(held) = claim::held(context, &network.name, nic.mac, &owner.id, deadline)?
+        && held.state_now(&context.boot) == LeaseState::Active
+        && wish.ip != Some(held.address)
+    {
+        if let Some(address) = request.ip
+            && let Some(taken) =
+                claim::in_the_way(context, &network.name, nic.mac, &owner.id, address, deadline)?
+        {
+            return Err(taken);
+        }
+        return claim::change_wishes(context, &network.name, &wish, deadline);
+    }
+    claim::claim(context, &network.name, wish, deadline)
+}
+
+/// Takes back what [`plug`] did. A NIC that the guest keeps keeps its metadata and its lease.
+fn undo(
+    context: &Context,
+    libvirt: &Libvirt,
+    network: &Network,
+    text: &DomainText,
+    plugged: &Plugged,
+    deadline: Deadline,
+) -> Result<()> {
+    let id = DomainRef::Uuid(text.domain.uuid.clone());
+    let mac = plugged.attached.nic.mac;
+    if plugged.made {
+        let detached = libvirt.detach(&id, &domain_xml::interface_xml(network, mac), LIVE, deadline)?;
+        let_go(detached, text, mac, &network.name)?;
+    }
+    let noted = match &text.live {
+        Some(live) if plugged.noted => domain_xml::metadata_xml(live.as_bytes())
+            .map_err(Fault::from)
+            .and_then(|element| libvirt.set_metadata(&id, element.as_deref(), LIVE, deadline)),
+        _ => Ok(()),
+    };
+    claim::undo(context, &plugged.granted, deadline)?;
+    for lease in std::iter::once(&plugged.granted.lease).chain(&plugged.granted.replaced) {
+        render::lease(context, network, lease, deadline)?;
+    }
+    super::wake::wake(&context.places);
+    noted
 }
 
 /// Takes a domain off a network: NIC, metadata and lease. A NIC that was there before us stays.

@@ -124,6 +124,38 @@ pub(super) fn write(leases: &mut Transaction, claimed: &Claimed) -> Result<Vec<L
     Ok(replaced)
 }
 
+/// Gives an active lease other names, groups and containers. Its address stays: the guest uses it.
+///
+/// # Errors
+/// Refused: the NIC has no lease of this owner any more.
+pub fn change_wishes(
+    context: &Context,
+    name: &NetworkName,
+    request: &ClaimRequest,
+    deadline: Deadline,
+) -> Result<Granted> {
+    Registry::of(&context.places, name).change(deadline, |network, leases| {
+        let before =
+            leases.of_mac(request.mac)?.filter(|l| l.is_owned_by(&request.owner.id)).ok_or_else(|| {
+                Fault::refused(format!("the lease of {} on network {name} ended meanwhile", request.mac))
+                    .hint("try again")
+            })?;
+        let lease = Lease {
+            hostname: request.hostname.clone(),
+            aliases: request.aliases.clone(),
+            groups: request.groups.clone(),
+            containers: request.containers.clone(),
+            sole_nic: request.sole_nic,
+            ..before.clone()
+        };
+        let changed = lease != before;
+        if changed {
+            leases.put(lease.clone())?;
+        }
+        Ok(Granted { network: network.clone(), lease, changed, replaced: vec![before] })
+    })
+}
+
 /// Takes a claim back that another's refusal makes void: the registry stands as before it. What somebody else
 /// changed since is theirs.
 pub fn undo(context: &Context, granted: &Granted, deadline: Deadline) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -121,5 +122,62 @@ fn gc_asks_the_hosts_own_libvirt_whose_leases_these_are() -> Outcome {
     let asked = libvirt.asked();
     assert!(asked.lines().all(|l| l.starts_with("--connect qemu:///system{\"domains\"")), "{asked}");
     assert!(host.lease_at("10.0.1.20")?.is_none());
+    Ok(())
+}
+
+/// A network that is up, as far as the registry goes, and somebody to wake: else a child would go to work on it.
+fn up(host: &Host) -> Outcome<UnixDatagram> {
+    fs::write(host.state().join("status.toml"), "format = 1\nup = true\n")?;
+    Ok(UnixDatagram::bind(host.places().wake_socket())?)
+}
+
+#[test]
+fn another_address_for_a_nic_that_is_in_use_waits_for_the_next_start() -> Outcome {
+    let host = Host::new()?;
+    host.claim(1, 1, &["--ip", "10.0.1.20"])?;
+    host.claim(2, 2, &["--ip", "10.0.1.31"])?;
+    let _service = up(&host)?;
+    let libvirt = Libvirt::new(&host)?;
+    libvirt.says("attach", &json!({"changed": {"changed": false}}))?;
+    libvirt.runs(&live("ip='10.0.1.20'", true))?;
+    let ran = libvirt.run(&host, &["attach", "db", "--ip", "10.0.1.30", "--hostname", "pg"])?;
+    assert_eq!(
+        ran.out, "domain db is on network hybrid with 10.0.1.20, and with 10.0.1.30 from its next start\n",
+        "{}",
+        ran.err
+    );
+    let asked = libvirt.asked();
+    assert!(asked.lines().any(|l| l.contains("set_metadata") && l.contains("10.0.1.30")), "{asked}");
+    let lease = host.lease_at("10.0.1.20")?.ok_or("gone")?;
+    assert_eq!((&lease["state"], &lease["hostname"]), (&"active".into(), &"pg".into()));
+    assert!(host.lease_at("10.0.1.30")?.is_none());
+    // What could not be had then is refused now.
+    let ran = libvirt.run(&host, &["attach", "db", "--ip", "10.0.1.31"])?;
+    assert_eq!(ran.code, 3, "{}", ran.err);
+    assert!(ran.err.contains("10.0.1.31 is held by"), "{}", ran.err);
+    Ok(())
+}
+
+#[test]
+fn what_can_t_be_noted_is_unplugged_and_leaves_the_registry_as_it_was() -> Outcome {
+    let host = Host::new()?;
+    host.claim(1, 1, &[])?;
+    host.release(1, 1, &[])?;
+    let before = host.registry()?.read()?;
+    let _service = up(&host)?;
+    let libvirt = Libvirt::new(&host)?;
+    let bare = format!("<domain id='1'><name>db</name><uuid>{}</uuid><devices></devices></domain>", uuid(1));
+    libvirt.runs(&bare)?;
+    libvirt.says("detach", &json!({"detached": {"changed": true, "pending": false}}))?;
+    fs::remove_file(libvirt.folder.join("set_metadata"))?;
+    let attach = ["attach", "db", "--ip", "10.0.1.30", "--mac", &mac(1)];
+    assert_eq!(libvirt.run(&host, &attach)?.code, 1);
+    assert!(libvirt.asked().contains("detach"), "{}", libvirt.asked());
+    assert_eq!(host.registry()?.read()?, before);
+    // A guest that keeps the NIC keeps the address as well.
+    libvirt.says("detach", &json!({"detached": {"changed": true, "pending": true}}))?;
+    let ran = libvirt.run(&host, &attach)?;
+    assert!(ran.code == 1 && ran.err.contains("has not let go"), "{}", ran.err);
+    assert_eq!(host.lease_at("10.0.1.30")?.ok_or("gone")?["state"], "active");
     Ok(())
 }

@@ -266,6 +266,11 @@ test_attach_and_detach_a_running_domain() {
 	# Again is nothing new.
 	hybrid-hook attach plug --ip 10.0.1.55 --hostname plug | has 'nothing was changed'
 	same "$(virsh -q domiflist plug | grep -c hybr0)" 1 "NICs on hybr0"
+	# Another address waits for the next start: nobody tells the guest of it.
+	hybrid-hook attach plug --ip 10.0.1.60 | has '10.0.1.55, and with 10.0.1.60 from its next start'
+	same "$(address plug)" 10.0.1.55
+	virsh dumpxml --inactive plug | has 10.0.1.60
+	both_ways 10.0.1.55 plug web
 	hybrid-hook detach plug
 	eventually 10 eval '! virsh -q domiflist plug | has hybr0'
 	not has_state plug active

@@ -280,6 +280,22 @@ test_garbage_on_the_socket() {
 	eventually 3 agrees
 }
 
+# As two containers with one --mac-address ask, before the first is seen to run.
+test_a_mac_that_is_in_use_gets_no_second_address() {
+	local wish options='"Options":{"com.docker.network.endpoint.macaddress":"02:42:00:00:00:01"}'
+	asked
+	for wish in 10.67.0.9 10.67.0.9; do
+		plugin IpamDriver.RequestAddress "{\"PoolID\":\"asked@10.67.0.0/24\",\"Address\":\"$wish\",$options}" |
+			jq -e '.Address == "10.67.0.9/24"' >/dev/null
+	done
+	for wish in 10.67.0.10 ''; do
+		plugin IpamDriver.RequestAddress "{\"PoolID\":\"asked@10.67.0.0/24\",\"Address\":\"$wish\",$options}" |
+			jq -e '.Error | contains("is in use by a container that is starting")' >/dev/null
+	done
+	same "$(leases asked | jq -r '.[].address')" 10.67.0.9
+	plugin IpamDriver.ReleaseAddress '{"PoolID":"asked@10.67.0.0/24","Address":"10.67.0.9"}' >/dev/null
+}
+
 test_it_is_refused_where_nobody_would_answer() {
 	systemctl stop hybrid-hook-ipam.socket hybrid-hook-ipam.service
 	refused 4 'nobody listens on' 'hybrid-hook install' -- hybrid-hook network create asked --ipam hybrid --subnet 10.67.0.0/24

@@ -36,6 +36,10 @@ impl Gc {
         let mut freed = Vec::new();
         for name in &names {
             let (network, collected) = ops::gc::collect(&context, name, &known, deadline)?;
+            if !collected.idled.is_empty() {
+                // What came for such a VM is let go.
+                ops::wake::nudge(&around.places);
+            }
             for lease in &collected.freed {
                 if let Some(mac) = lease.mac {
                     ops::render::forgotten_by_hand(&context, &network, mac, deadline)

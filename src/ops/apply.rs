@@ -1,7 +1,7 @@
 //! Apply: everything as the registry and the networks' files say.
 
 use crate::deadline::Deadline;
-use crate::model::{Fault, NetworkName, Result};
+use crate::model::{Fault, Kind, NetworkName, Result};
 use crate::registry::{networks, status};
 
 use super::surroundings::{self, Extent, Report};
@@ -50,9 +50,19 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
         return Ok(None);
     }
     let network = &written.network;
-    edited::refuse_newcomer(context, network)?;
-    edited::refuse_misfits(context, network)?;
-    edited::put_in_force(context, &written, deadline)?;
+    let taken = edited::refuse_newcomer(context, network)
+        .and_then(|()| edited::refuse_misfits(context, network))
+        .and_then(|()| edited::put_in_force(context, &written, deadline));
+    if let Err(fault) = taken {
+        let applied = networks::applied(&context.places, name);
+        let (Kind::Refused, Ok(Some(in_force))) = (fault.kind(), applied) else { return Err(fault) };
+        // What is in force is kept in order all the same, after a boot as well.
+        let kept = surroundings::raise(context, &in_force, extent, false, deadline).into_result();
+        return Err(match kept.and_then(|_| network::publish(context, &in_force, true)) {
+            Ok(()) => fault,
+            Err(other) => fault.and(other),
+        });
+    }
     let report = surroundings::raise(context, network, extent, false, deadline);
     network::publish(context, network, true)?;
     drop(guard);

@@ -2,9 +2,9 @@
 
 use crate::deadline::Deadline;
 use crate::model::{Fault, Lease, LeaseState, Network, NetworkName, Origin, Result};
-use crate::registry::Registry;
 use crate::registry::networks::{self, Written};
 use crate::registry::status::{self, Status};
+use crate::registry::{Registry, lock};
 
 use super::{Context, in_use, network, surroundings};
 
@@ -32,7 +32,8 @@ pub(super) fn put_in_force(context: &Context, written: &Written, deadline: Deadl
         return Ok(());
     }
     // A claim comes before all of this, and is looked at, or after it, and follows the new file.
-    Registry::of(places, &network.name).while_still(deadline, |leases| {
+    let wait = deadline.at_most(lock::patience());
+    Registry::of(places, &network.name).while_still(wait, |leases| {
         misfits(context, network, leases)?;
         // The copy last: until it is there, the next `apply` does all of this again.
         status::store(places, &network.name, &status)?;

@@ -216,7 +216,11 @@ test_edited_subnet() {
 	sed -i 's/10\.0\.1\./10.0.9./g' "$FILE"
 	refused 3 '"db"' '"other"' 10.0.1.200 -- hybrid-hook apply
 	ip address show hybr0 | has 'inet 10.0.1.1/24 '
-	# What is in force stays so for everybody: the next guest, names and reservations, the rules of all networks.
+	# What is in force is repaired, and the file is still refused.
+	ip link delete hybr0
+	refused 3 '"db"' 10.0.1.200 -- hybrid-hook apply
+	ip address show hybr0 | has 'inet 10.0.1.1/24 '
+	# It stays so for everybody: the next guest, names and reservations, the rules of all networks.
 	hybrid-hook network show hybrid | has 'edited; hybrid-hook apply'
 	vm_paused late --no-meta
 	same "$(address late)" 10.0.1.129

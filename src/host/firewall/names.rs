@@ -1,11 +1,12 @@
 //! What our table does for DNS. Pure.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
-use nftables::expr::{Expression, NamedExpression, SetItem};
+use nftables::expr::{Expression, Fib, FibFlag, FibResult, NamedExpression, SetItem};
 use nftables::stmt::{NAT, NATFamily, Operator, Reject, Statement};
 
-use super::ruleset::{compare, field, interface, prefix, transport};
+use super::ruleset::{compare, family_is, field, interface, prefix, transport};
 use crate::model::{Family, Network};
 
 const DNS: u32 = 53;
@@ -29,6 +30,50 @@ pub(super) fn guard(network: &Network, family: &Family) -> Option<Vec<Statement<
     ])
 }
 
+/// Our resolver is no open one on a bridge into a LAN, whose router sends questions of anywhere to it: what
+/// comes in by the bridge is answered where it is from the network's subnet, or from the same link by IPv6. Of
+/// both families, whichever the network has, since dnsmasq answers at every address of the bridge. At those
+/// alone: another server may answer at the host's other addresses.
+pub(super) fn strangers(network: &Network) -> Vec<(&'static str, Vec<Statement<'static>>)> {
+    if network.resolvers().next().is_none() {
+        return Vec::new();
+    }
+    let near = |family: Option<&Family>| family.map(subnet).into_iter().collect::<Vec<_>>();
+    let mut near6 = near(network.ipv6.as_ref());
+    near6.push(prefix("fe80::", 10));
+    [("ip", near(network.ipv4.as_ref())), ("ip6", near6)]
+        .map(|(protocol, near)| {
+            let near: Vec<SetItem<'_>> = near.into_iter().map(SetItem::Element).collect();
+            let source = if near.is_empty() {
+                family_is(protocol)
+            } else {
+                let near = Expression::Named(NamedExpression::Set(near));
+                compare(field(protocol, "saddr"), Operator::NEQ, near)
+            };
+            let rule = vec![
+                interface("iifname", Operator::EQ, Expression::String(network.bridge.to_string().into())),
+                source,
+                transport(),
+                compare(field("th", "dport"), Operator::EQ, Expression::Number(DNS)),
+                compare(at_the_interface(), Operator::EQ, Expression::String("local".into())),
+                Statement::Reject(None::<Reject>),
+            ];
+            (protocol, rule)
+        })
+        .to_vec()
+}
+
+/// The kind of the address that a packet is for, on the interface by which it came: `local` where it is that
+/// interface's own.
+fn at_the_interface() -> Expression<'static> {
+    let flags = HashSet::from([FibFlag::Daddr, FibFlag::Iif]);
+    Expression::Named(NamedExpression::Fib(Fib { result: FibResult::Type, flags }))
+}
+
+fn subnet(family: &Family) -> Expression<'static> {
+    prefix(family.subnet.network().to_string(), family.subnet.prefix_len().into())
+}
+
 /// A container's question to one of the host's own resolvers is answered by ours, which asks them in turn.
 /// Docker before 28 asks them from the container's side, past whatever the host itself would do. What the
 /// container asks anybody else, or a guest of its own network, goes where it was sent; so does what a VM
@@ -50,11 +95,7 @@ pub(super) fn redirect(
     let protocol = protocol(address);
     let mut statements = vec![
         interface("iifname", Operator::EQ, Expression::String(network.bridge.to_string().into())),
-        compare(
-            field(protocol, "saddr"),
-            Operator::EQ,
-            prefix(family.subnet.network().to_string(), family.subnet.prefix_len().into()),
-        ),
+        compare(field(protocol, "saddr"), Operator::EQ, subnet(family)),
     ];
     // Where Docker has a pool of its own, the other one is the VMs'.
     if family.container_pool.is_some() {
@@ -113,6 +154,35 @@ mod tests {
         let rules = redirects(&["192.0.2.53", "10.0.1.9"], BOTH)?;
         insta::assert_snapshot!(rules.join("\n"), @r#"[{"match":{"left":{"meta":{"key":"iifname"}},"right":"hybr0","op":"=="}},{"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.0.1.0","len":24}},"op":"=="}},{"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"range":["10.0.1.128","10.0.1.254"]},"op":"!="}},{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set":["192.0.2.53"]},"op":"=="}},{"match":{"left":{"meta":{"key":"l4proto"}},"right":{"set":["tcp","udp"]},"op":"=="}},{"match":{"left":{"payload":{"protocol":"th","field":"dport"}},"right":53,"op":"=="}},{"dnat":{"addr":"10.0.1.1","family":"ip"}}]"#);
         assert_eq!(redirects(&["192.0.2.53", "2001:db8::53"], BOTH)?.len(), 2);
+        Ok(())
+    }
+
+    fn strangers_of(text: &str) -> Result<Vec<String>> {
+        let network = NetworkFile::parse(text)?.network(&"hybrid".parse()?)?;
+        // Their second statement says from where.
+        let from = strangers(&network).into_iter().filter_map(|(_, rule)| rule.into_iter().nth(1));
+        from.map(|statement| Ok(serde_json::to_string(&statement)?)).collect()
+    }
+
+    #[test]
+    fn who_is_off_the_subnet_is_no_guest_whichever_family_the_network_has() -> Result {
+        insta::assert_snapshot!(strangers_of(BOTH)?.join("\n"), @r#"
+            {"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"set":[{"prefix":{"addr":"10.0.1.0","len":24}}]},"op":"!="}}
+            {"match":{"left":{"payload":{"protocol":"ip6","field":"saddr"}},"right":{"set":[{"prefix":{"addr":"fd00:1::","len":64}},{"prefix":{"addr":"fe80::","len":10}}]},"op":"!="}}
+        "#);
+        let lan = "format = 1\nadopt = true\nbridge = \"br0\"\n[ipv4]\nsubnet = \"192.168.7.0/24\"\n\
+            gateway = \"192.168.7.1\"\n";
+        insta::assert_snapshot!(strangers_of(&format!("{lan}address = \"192.168.7.9\"\n"))?.join("\n"), @r#"
+            {"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"set":[{"prefix":{"addr":"192.168.7.0","len":24}}]},"op":"!="}}
+            {"match":{"left":{"payload":{"protocol":"ip6","field":"saddr"}},"right":{"set":[{"prefix":{"addr":"fe80::","len":10}}]},"op":"!="}}
+        "#);
+        let six = "format = 1\n[ipv6]\nsubnet = \"fd00:1::/64\"\n";
+        insta::assert_snapshot!(strangers_of(six)?.join("\n"), @r#"
+            {"match":{"left":{"meta":{"key":"nfproto"}},"right":"ipv4","op":"=="}}
+            {"match":{"left":{"payload":{"protocol":"ip6","field":"saddr"}},"right":{"set":[{"prefix":{"addr":"fd00:1::","len":64}},{"prefix":{"addr":"fe80::","len":10}}]},"op":"!="}}
+        "#);
+        // Without an address on the bridge there is no resolver of ours.
+        assert!(strangers_of(lan)?.is_empty());
         Ok(())
     }
 }

@@ -37,8 +37,8 @@ const INPUT: Place = Place { name: "input", hook: NfHook::Input, kind: NfChainTy
 ///
 /// What leaves a subnet of a network with NAT goes out with the host's address. What stays among guests
 /// does not, also where br_netfilter brings bridged packets here; nor do multicast and broadcast, for which
-/// an answer could never find its way back. Questions to our resolver from elsewhere are refused, and
-/// containers' questions to `resolvers` redirected to it.
+/// an answer could never find its way back. Questions to our resolver from elsewhere are refused, from off the
+/// subnet too, and containers' questions to `resolvers` redirected to it.
 #[must_use]
 pub fn ruleset(networks: &[Network], resolvers: &[IpAddr]) -> Nftables<'static> {
     let mut objects = removed();
@@ -47,10 +47,15 @@ pub fn ruleset(networks: &[Network], resolvers: &[IpAddr]) -> Nftables<'static> 
     let nat = families().filter(|(n, _)| n.nat).map(|(n, f)| (POSTROUTING, n, f, Some(masquerade(n, f))));
     let redirect = families().map(|(n, f)| (PREROUTING, n, f, names::redirect(n, f, resolvers)));
     let guard = families().map(|(n, f)| (INPUT, n, f, names::guard(n, f)));
+    let strangers = networks.iter().flat_map(|n| {
+        let named = move |(protocol, expr)| (INPUT, format!("{} {protocol}", n.name), expr);
+        names::strangers(n).into_iter().map(named)
+    });
     let rules: Vec<(Place, String, Vec<Statement<'static>>)> = nat
         .chain(redirect)
         .chain(guard)
         .filter_map(|(place, n, f, expr)| Some((place, format!("{} {}", n.name, f.subnet), expr?)))
+        .chain(strangers)
         .collect();
     for place in [POSTROUTING, PREROUTING, INPUT] {
         if rules.iter().any(|(p, ..)| *p == place) {
@@ -59,7 +64,8 @@ pub fn ruleset(networks: &[Network], resolvers: &[IpAddr]) -> Nftables<'static> 
     }
     // nft lists rules in other words than it was given, so they are known again by their comment. The
     // hash is over all of them: one missing, added or of another time and the table is stale.
-    let rendering = fnv1a(format!("{rules:?}").as_bytes());
+    let words: Vec<_> = rules.iter().map(|(p, name, expr)| (p.name, name, settled(json(expr)))).collect();
+    let rendering = fnv1a(format!("{words:?}").as_bytes());
     for (place, name, expr) in rules {
         objects.push(add(NfListObject::Rule(Rule {
             family: NfFamily::INet,
@@ -71,6 +77,27 @@ pub fn ruleset(networks: &[Network], resolvers: &[IpAddr]) -> Nftables<'static> 
         })));
     }
     Nftables { objects: objects.into() }
+}
+
+fn json(of: impl serde::Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or_default()
+}
+
+/// With the flags of an expression in one order: the library has them as a set, in another order each time.
+fn settled(mut value: Value) -> Value {
+    match &mut value {
+        Value::Array(all) => all.iter_mut().for_each(|v| *v = settled(v.take())),
+        Value::Object(fields) => {
+            for (key, v) in fields.iter_mut() {
+                *v = settled(v.take());
+                if let (true, Value::Array(flags)) = (key == "flags", v) {
+                    flags.sort_by_key(ToString::to_string);
+                }
+            }
+        }
+        _ => {}
+    }
+    value
 }
 
 fn chain(place: Place) -> Chain<'static> {
@@ -128,6 +155,12 @@ fn masquerade(network: &Network, family: &Family) -> Vec<Statement<'static>> {
 pub(super) fn interface(which: &str, op: Operator, name: Expression<'static>) -> Statement<'static> {
     let key = if which == "iifname" { MetaKey::Iifname } else { MetaKey::Oifname };
     compare(meta(key), op, name)
+}
+
+/// Whether a packet is of IPv4 (`ip`) or IPv6 (`ip6`).
+pub(super) fn family_is(protocol: &'static str) -> Statement<'static> {
+    let name = if protocol == "ip" { "ipv4" } else { "ipv6" };
+    compare(meta(MetaKey::Nfproto), Operator::EQ, Expression::String(name.into()))
 }
 
 /// UDP or TCP.
@@ -198,7 +231,7 @@ mod tests {
 
     /// One command a line: easier to read than one of JSON's many.
     fn lines(networks: &[Network]) -> Result<String> {
-        let value = serde_json::to_value(ruleset(networks, &[]))?;
+        let value = settled(serde_json::to_value(ruleset(networks, &[]))?);
         let commands = value.get("nftables").and_then(Value::as_array).ok_or("no commands")?;
         Ok(commands.iter().map(|c| format!("{c}\n")).collect())
     }
@@ -218,12 +251,16 @@ mod tests {
             {"add":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"add":{"chain":{"family":"inet","hook":"postrouting","name":"postrouting","policy":"accept","prio":100,"table":"hybrid_hook","type":"nat"}}}
             {"add":{"chain":{"family":"inet","hook":"input","name":"input","policy":"accept","prio":0,"table":"hybrid_hook","type":"filter"}}}
-            {"add":{"rule":{"chain":"postrouting","comment":"hybrid 10.0.1.0/24 f77b9418","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.1.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.1.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hybr0"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"postrouting","comment":"lab 10.0.2.0/24 f77b9418","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.2.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.2.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"postrouting","comment":"lab fd00:2::/64 f77b9418","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"==","right":{"prefix":{"addr":"fd00:2::","len":64}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fd00:2::","len":64}},{"prefix":{"addr":"ff00::","len":8}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"input","comment":"hybrid 10.0.1.0/24 f77b9418","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hybr0"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.1.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"input","comment":"lab 10.0.2.0/24 f77b9418","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-lab"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.2.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
-            {"add":{"rule":{"chain":"input","comment":"lab fd00:2::/64 f77b9418","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-lab"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"==","right":"fd00:2::1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"postrouting","comment":"hybrid 10.0.1.0/24 3a5c6ba9","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.1.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.1.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hybr0"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"postrouting","comment":"lab 10.0.2.0/24 3a5c6ba9","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"==","right":{"prefix":{"addr":"10.0.2.0","len":24}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.2.0","len":24}},{"prefix":{"addr":"224.0.0.0","len":4}},{"prefix":{"addr":"255.255.255.255","len":32}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"postrouting","comment":"lab fd00:2::/64 3a5c6ba9","expr":[{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"==","right":{"prefix":{"addr":"fd00:2::","len":64}}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fd00:2::","len":64}},{"prefix":{"addr":"ff00::","len":8}}]}}},{"match":{"left":{"meta":{"key":"oifname"}},"op":"!=","right":"hyb-lab"}},{"masquerade":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"hybrid 10.0.1.0/24 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hybr0"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.1.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"lab 10.0.2.0/24 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-lab"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.2.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"lab fd00:2::/64 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-lab"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip6"}},"op":"==","right":"fd00:2::1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"hybrid ip 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"==","right":"hybr0"}},{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.1.0","len":24}}]}}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"match":{"left":{"fib":{"flags":["daddr","iif"],"result":"type"}},"op":"==","right":"local"}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"hybrid ip6 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"==","right":"hybr0"}},{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fe80::","len":10}}]}}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"match":{"left":{"fib":{"flags":["daddr","iif"],"result":"type"}},"op":"==","right":"local"}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"lab ip 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"==","right":"hyb-lab"}},{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.2.0","len":24}}]}}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"match":{"left":{"fib":{"flags":["daddr","iif"],"result":"type"}},"op":"==","right":"local"}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"lab ip6 3a5c6ba9","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"==","right":"hyb-lab"}},{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fd00:2::","len":64}},{"prefix":{"addr":"fe80::","len":10}}]}}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"match":{"left":{"fib":{"flags":["daddr","iif"],"result":"type"}},"op":"==","right":"local"}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
         "#);
         Ok(())
     }
@@ -236,7 +273,9 @@ mod tests {
             {"delete":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"add":{"table":{"family":"inet","name":"hybrid_hook"}}}
             {"add":{"chain":{"family":"inet","hook":"input","name":"input","policy":"accept","prio":0,"table":"hybrid_hook","type":"filter"}}}
-            {"add":{"rule":{"chain":"input","comment":"quiet 10.0.3.0/24 31053cc4","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-quiet"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.3.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"quiet 10.0.3.0/24 2bc7092b","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"!=","right":{"set":["lo","hyb-quiet"]}}},{"match":{"left":{"payload":{"field":"daddr","protocol":"ip"}},"op":"==","right":"10.0.3.1"}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"quiet ip 2bc7092b","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"==","right":"hyb-quiet"}},{"match":{"left":{"payload":{"field":"saddr","protocol":"ip"}},"op":"!=","right":{"set":[{"prefix":{"addr":"10.0.3.0","len":24}}]}}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"match":{"left":{"fib":{"flags":["daddr","iif"],"result":"type"}},"op":"==","right":"local"}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
+            {"add":{"rule":{"chain":"input","comment":"quiet ip6 2bc7092b","expr":[{"match":{"left":{"meta":{"key":"iifname"}},"op":"==","right":"hyb-quiet"}},{"match":{"left":{"payload":{"field":"saddr","protocol":"ip6"}},"op":"!=","right":{"set":[{"prefix":{"addr":"fe80::","len":10}}]}}},{"match":{"left":{"meta":{"key":"l4proto"}},"op":"==","right":{"set":["tcp","udp"]}}},{"match":{"left":{"payload":{"field":"dport","protocol":"th"}},"op":"==","right":53}},{"match":{"left":{"fib":{"flags":["daddr","iif"],"result":"type"}},"op":"==","right":"local"}},{"reject":null}],"family":"inet","table":"hybrid_hook"}}}
         "#);
         Ok(())
     }

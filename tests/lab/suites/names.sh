@@ -284,6 +284,34 @@ test_no_open_resolver() {
 	same "$(dig +tcp +short @10.0.1.1 host)" 10.0.1.1
 }
 
+# A LAN's router brings questions of anywhere to the bridge.
+test_no_open_resolver_on_a_bridge_into_a_lan() {
+	upstream
+	foreign_bridge lan 10.77.0.9/24
+	hybrid-hook network create lan --adopt --bridge t-lan --subnet 10.77.0.0/24 --gateway 10.77.0.1 \
+		--address 10.77.0.9
+	stranger far t-lan 198.51.100.7/32
+	ip -n t-far route add 10.77.0.0/24 dev eth0
+	ip route add 198.51.100.7/32 dev t-lan
+	stranger near t-lan 10.77.0.20/24
+	# The first neighbours are found.
+	ip netns exec t-near ping -c 1 -W 2 10.77.0.9 >/dev/null
+	ip netns exec t-far ping -c 1 -W 2 10.77.0.9 >/dev/null
+	for transport in +notcp +tcp; do
+		for name in host outside.example; do
+			not ip netns exec t-far dig "$transport" +time=1 +tries=1 @10.77.0.9 "$name" >"$T/out"
+			not grep -q 'status:' "$T/out"
+		done
+		same "$(ip netns exec t-near dig "$transport" +time=1 +tries=1 +short @10.77.0.9 host)" 10.77.0.9
+	done
+	# What the host itself asks comes in elsewhere.
+	answers host A 10.77.0.9 10.77.0.9
+	# The rules are known again: nothing is made right for no cause.
+	hybrid-hook apply
+	hybrid-hook apply >"$T/out" 2>&1
+	not grep -q 'made right' "$T/out"
+}
+
 test_a_guest_can_not_name_itself_by_dhcp() {
 	local mac=52:54:00:00:aa:01
 	hybrid-hook claim --network hybrid --owner 11111111-1111-1111-1111-111111111111 --mac "$mac" --ip 10.0.1.60 \

@@ -113,6 +113,7 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
     match report.into_result() {
         Ok(report) => {
             drop(guard);
+            surroundings::tell_others(context, name, deadline);
             super::wake::wake(&context.places);
             Ok(report)
         }
@@ -135,6 +136,12 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
 /// Takes a network down: everything outside the registry goes, the leases stay. Refused while guests
 /// are on it, unless `force`.
 pub fn down(context: &Context, name: &NetworkName, force: bool, deadline: Deadline) -> Result<Report> {
+    let report = down_alone(context, name, force, deadline)?;
+    surroundings::tell_others(context, name, deadline);
+    Ok(report)
+}
+
+fn down_alone(context: &Context, name: &NetworkName, force: bool, deadline: Deadline) -> Result<Report> {
     let guard = operation(context, name, deadline)?;
     let network = networks::load(&context.places, name)?;
     if !force {
@@ -156,7 +163,7 @@ pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Ve
             in_use::refuse(context, network, deadline)?;
         }
     }
-    networks.iter().map(|network| down(context, &network.name, force, deadline)).collect()
+    networks.iter().map(|network| down_alone(context, &network.name, force, deadline)).collect()
 }
 
 /// Deletes a network and all its leases. Refused while guests are on it, unless `force`. What was done outside, where
@@ -185,6 +192,9 @@ pub fn delete(
     }
     forget(context, name, deadline)?;
     drop(guard);
+    if report.is_some() {
+        surroundings::tell_others(context, name, deadline);
+    }
     Ok(report)
 }
 

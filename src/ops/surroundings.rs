@@ -316,13 +316,37 @@ fn forget_host_names(context: &Context, network: &Network, deadline: Deadline) -
 
 /// dnsmasq's files as a whole, and the processes.
 fn names(context: &Context, network: &Network, deadline: Deadline) -> Result<Change> {
-    let kept = resolver::keep_list_without_us(&context.places, &up_networks(context)?.0)?;
-    let change = kept.or(dns::write_static(network, &context.places)?);
+    let (up, _) = up_networks(context)?;
+    let kept = resolver::keep_list_without_us(&context.places, &up)?;
+    let change = kept.or(dns::write_static(network, &up, &context.places)?);
     Ok(change.or(write_names(context, network, deadline)?).or(dns::ensure_running(
         network,
         &context.places,
         deadline,
     )?))
+}
+
+/// The other networks' resolvers learn that this one came or went, as the next `apply` of all would teach them.
+/// The operation lock must not be held: theirs are taken, one after the other.
+pub(super) fn tell_others(context: &Context, of: &NetworkName, deadline: Deadline) {
+    let soon = deadline.at_most(super::ASK);
+    let Ok((up, _)) = up_networks(context) else { return };
+    for other in up.iter().filter(|n| n.name != *of) {
+        // One whose file names another bridge since is more than names, and waits for an `apply`.
+        let same = |s: status::Status| s.bridge.as_ref() == Some(&other.bridge);
+        if soon.passed() || !status::load(&context.places, &other.name).is_ok_and(same) {
+            continue;
+        }
+        match super::apply::apply(context, Some(&other.name), Extent::Boot, soon) {
+            Ok((reports, faults)) => {
+                let failed = reports.into_iter().filter_map(|r| r.into_result().err());
+                for fault in faults.into_iter().chain(failed) {
+                    log::info!("network {} is not told of network {of} yet: {fault}", other.name);
+                }
+            }
+            Err(fault) => log::info!("network {} is not told of network {of} yet: {fault}", other.name),
+        }
+    }
 }
 
 /// The leases as they are rendered: those that fit the network's file, each with the names that it has now.

@@ -228,11 +228,12 @@ fn folder(path: &Path) -> Result<Change> {
 }
 
 /// Writes the folder and the configs of a network's dnsmasq. A dnsmasq that runs learns of it by
-/// [`super::ensure_running`]. Where it can't serve (see [`config`]) they are removed.
+/// [`super::ensure_running`]. Where it can't serve (see [`config`]) they are removed. `together` are all networks
+/// that are up.
 ///
 /// # Errors
 /// A folder or file that can't be written.
-pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
+pub fn write_static(network: &Network, together: &[Network], places: &Places) -> Result<Change> {
     let own = Folder::of(network, places);
     if !exists(&places.run)? {
         fs::create_dir_all(&places.run)
@@ -262,7 +263,7 @@ pub fn write_static(network: &Network, places: &Places) -> Result<Change> {
         }
     }
     for role in Role::ALL {
-        let written = match config(network, role, own.path(), &resolvers(places)) {
+        let written = match config(network, together, role, own.path(), &resolvers(places)) {
             Some(text) => own.put(&own.config(role), &text)?,
             None => remove(&own.config(role))?,
         };
@@ -390,14 +391,19 @@ fn rendering(network: &Network, leases: &[Lease]) -> Rendering {
 ///
 /// # Errors
 /// A file that can't be read.
-pub fn stale(network: &Network, places: &Places, leases: &[Lease]) -> Result<Vec<PathBuf>> {
+pub fn stale(
+    network: &Network,
+    together: &[Network],
+    places: &Places,
+    leases: &[Lease],
+) -> Result<Vec<PathBuf>> {
     let own = Folder::of(network, places);
     let Rendering { reservations, hosts } = rendering(network, leases);
     let mut wanted: HashMap<PathBuf, String> = HashMap::new();
     wanted.extend(reservations.into_iter().map(|(name, text)| (own.reservations().join(name), text)));
     wanted.extend(hosts.into_iter().map(|(name, text)| (own.hosts().join(name), text)));
     for role in Role::ALL {
-        let text = config(network, role, own.path(), &resolvers(places));
+        let text = config(network, together, role, own.path(), &resolvers(places));
         wanted.extend(text.map(|text| (own.config(role), text)));
     }
     let mut stale = Vec::new();

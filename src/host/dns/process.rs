@@ -397,7 +397,7 @@ mod tests {
         let places =
             Places { config: root.path().into(), state: root.path().into(), run: root.path().into() };
         let network = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
-        super::super::write_static(&network, &places)?;
+        super::super::write_static(&network, &[], &places)?;
         let own = Folder::of(&network, &places);
         for role in Role::ALL {
             let text = read(&own.config(role))?.unwrap_or_default();

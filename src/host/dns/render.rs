@@ -23,11 +23,17 @@ const LEASE_TIME_6: &str = "10m";
 const CACHE: u32 = 10_000;
 
 /// The config (dnsmasq(8)) of one of a network's dnsmasqs, for dnsmasq's folder `folder` and the host's list
-/// of resolvers `resolvers` (a file as in resolv.conf(5)).
+/// of resolvers `resolvers` (a file as in resolv.conf(5)). `together` are all networks that are up.
 ///
 /// `None` where dnsmasq can't serve: the bridge is adopted and has no address of its own.
 #[must_use]
-pub fn config(network: &Network, role: Role, folder: &Path, resolvers: &Path) -> Option<String> {
+pub fn config(
+    network: &Network,
+    together: &[Network],
+    role: Role,
+    folder: &Path,
+    resolvers: &Path,
+) -> Option<String> {
     network.families().find(|f| f.address.is_some())?;
     let mut text = format!(
         "# Network {}, written by hybrid-hook; changes are overwritten.\n\
@@ -40,7 +46,10 @@ pub fn config(network: &Network, role: Role, folder: &Path, resolvers: &Path) ->
         network.name, network.bridge,
     );
     match role {
-        Role::Names => names(&mut text, network, folder, resolvers),
+        Role::Names => {
+            names(&mut text, network, folder, resolvers);
+            other_zones(&mut text, network, together);
+        }
         Role::Addresses => addresses(&mut text, network, folder),
     }
     // dnsmasq writes this file when it has read the config: its name says which.
@@ -81,6 +90,25 @@ fn names(text: &mut String, network: &Network, folder: &Path, resolvers: &Path) 
     own_names(text, network);
     for zone in network.reverse_zones() {
         let _ = writeln!(text, "local=/{zone}/");
+    }
+}
+
+/// The zones of our other networks, from their own resolvers: what stands in the host's list need not know
+/// them, and may be the world. By name, so that the order of a listing restarts nothing.
+fn other_zones(text: &mut String, network: &Network, together: &[Network]) {
+    let mut others: Vec<(&Network, IpAddr)> = together
+        .iter()
+        .filter(|other| other.name != network.name)
+        .filter_map(|other| Some((other, other.resolvers().next()?)))
+        .collect();
+    others.sort_by_key(|(other, _)| &other.name);
+    if !others.is_empty() {
+        text.push_str("\n# Our other networks' zones, which are never asked outside either.\n");
+    }
+    for (other, address) in others {
+        for zone in std::iter::once(other.zone.to_string()).chain(other.reverse_zones()) {
+            let _ = writeln!(text, "server=/{zone}/{address}");
+        }
     }
 }
 

@@ -262,7 +262,8 @@ fn stale(
     published: &Result<Option<snapshot::Snapshot>>,
 ) -> Option<Vec<PathBuf>> {
     let fitting = surroundings::rendered(context, network, leases.to_vec());
-    let mut stale = dns::stale(network, &context.places, &fitting).ok()?;
+    let (together, _) = surroundings::up_networks(context).ok()?;
+    let mut stale = dns::stale(network, &together, &context.places, &fitting).ok()?;
     let wanted = snapshot::Snapshot::of(network, true, leases, &context.boot);
     if !matches!(published, Ok(Some(is)) if *is == wanted) {
         stale.push(context.places.snapshot(&network.name));

@@ -145,6 +145,30 @@ test_containers_of_two_networks_find_each_other() {
 	refused 3 "zone hybrid.internal" -- hybrid-hook network create three --zone hybrid.internal
 }
 
+# The resolver outside knows nothing of our zones, and says that there are none.
+test_networks_know_each_others_names_whatever_the_host_asks() {
+	local api inner
+	dirty
+	plain
+	hybrid-hook network create two
+	hybrid-hook network create nested --zone dev.hybrid.internal
+	container api --network two-net
+	container inner --network nested-net
+	api=$(container_address api two-net) inner=$(container_address inner nested-net)
+	eventually 3 answers api.two.internal A "$api"
+	answers "$(awk -F. '{ print $4 "." $3 "." $2 "." $1 }' <<<"$api").in-addr.arpa" PTR api.two.internal.
+	eventually 3 answers inner.dev.hybrid.internal A "$inner"
+	answers nosuch.two.internal A NXDOMAIN
+	answers outside.example A 192.0.2.77
+	hybrid-hook apply >"$T/out" 2>&1
+	not grep -q 'made right' "$T/out"
+	# Nobody is asked who is not there.
+	docker rm -f api >/dev/null
+	hybrid-hook network down two
+	not grep -q two.internal /run/hybrid-hook/dnsmasq/hybrid/dnsmasq.conf
+	answers inner.dev.hybrid.internal A "$inner"
+}
+
 test_a_name_without_ipv6_is_no_data_of_any_type() {
 	container web
 	eventually 3 answers web A "$(container_address web)"

@@ -17,7 +17,7 @@ fn bench() -> Result<Bench> {
     let run = root.path().join("run");
     let places = Places { config: root.path().into(), state: root.path().into(), run };
     let network = network("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
-    write_static(&network, &places)?;
+    write_static(&network, &[], &places)?;
     Ok(Bench { _root: root, places, network })
 }
 
@@ -130,7 +130,7 @@ fn guests_that_share_a_file_do_not_touch_each_other() -> Result {
     let _ = write_all(&at_once.network, &at_once.places, &leases)?;
     let texts = |bench: &Bench| -> Result<Vec<String>> { Ok(bench.all()?.into_values().collect()) };
     assert_eq!(texts(&one_by_one)?, texts(&at_once)?, "one by one and all at once");
-    assert!(stale(&one_by_one.network, &one_by_one.places, &leases)?.is_empty());
+    assert!(stale(&one_by_one.network, &[], &one_by_one.places, &leases)?.is_empty());
 
     // One is renamed, one goes, and somebody's line is in their file.
     let shared = hosts.join("1");
@@ -156,9 +156,9 @@ fn dnsmasq_can_read_what_a_caller_with_a_narrow_umask_wrote() -> Result {
     assert_eq!(mode(&own.hosts().join("1"))?, 0o644);
     assert_eq!(mode(&own.reservations())?, 0o755);
     fs::set_permissions(own.path(), fs::Permissions::from_mode(0o700))?;
-    assert_eq!(write_static(&bench.network, &bench.places)?, Change::Made);
+    assert_eq!(write_static(&bench.network, &[], &bench.places)?, Change::Made);
     assert_eq!(mode(own.path())?, 0o755);
-    assert_eq!(write_static(&bench.network, &bench.places)?, Change::None);
+    assert_eq!(write_static(&bench.network, &[], &bench.places)?, Change::None);
     Ok(())
 }
 
@@ -193,11 +193,11 @@ fn one_that_follows_a_folder_that_is_gone_counts_as_old() -> Result {
     for role in Role::ALL {
         fs::write(own.path().join(format!("{}-1.pid", role.stem())), "1")?;
     }
-    let _ = write_static(&bench.network, &bench.places)?;
+    let _ = write_static(&bench.network, &[], &bench.places)?;
     for (folder, role) in [(own.reservations(), Role::Addresses), (own.hosts(), Role::Names)] {
         assert_eq!(own.pid_files(role)?.len(), 1);
         fs::remove_dir_all(folder)?;
-        let _ = write_static(&bench.network, &bench.places)?;
+        let _ = write_static(&bench.network, &[], &bench.places)?;
         assert_eq!(own.pid_files(role)?, Vec::<PathBuf>::new());
     }
     Ok(())

@@ -6,7 +6,7 @@ use crate::model::lease::Handover;
 fn render(text: &str) -> Result<Option<String>> {
     let network = network(text)?;
     let folder = Path::new("/run/hybrid-hook/dnsmasq/hybrid");
-    let of = |role| config(&network, role, folder, Path::new("/etc/resolv.conf"));
+    let of = |role| config(&network, &[], role, folder, Path::new("/etc/resolv.conf"));
     Ok(of(Role::Names).zip(of(Role::Addresses)).map(|(names, addresses)| names + "\n" + &addresses))
 }
 
@@ -139,6 +139,43 @@ fn both_families_and_jumbo_frames() -> Result {
 
         pid-file=/run/hybrid-hook/dnsmasq/hybrid/dhcp-b04617a7.pid
     "#);
+    Ok(())
+}
+
+#[test]
+fn the_zones_of_other_networks_are_asked_of_their_own_resolvers() -> Result {
+    let of = |name: &str, text: &str| -> Result<Network> {
+        let file = crate::model::network_file::NetworkFile::parse(&format!("format = 1\n{text}"))?;
+        Ok(file.network(&name.parse()?)?)
+    };
+    let own = of("hybrid", "zone = \"in.test\"\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+    let mut together = vec![
+        of("two", "[ipv4]\nsubnet = \"10.0.2.0/24\"\n[ipv6]\nsubnet = \"fd00:2::/64\"\n")?,
+        own.clone(),
+        of("nested", "zone = \"dev.in.test\"\n[ipv6]\nsubnet = \"fd00:3::/64\"\n")?,
+        // Nobody serves the zone of a bridge that is adopted without an address.
+        of("lan", "adopt = true\n[ipv4]\nsubnet = \"192.168.7.0/24\"\n")?,
+    ];
+    let folder = Path::new("/run");
+    let config = |role, together: &[Network]| {
+        config(&own, together, role, folder, Path::new("/etc/resolv.conf")).unwrap_or_default()
+    };
+    let text = config(Role::Names, &together);
+    let servers: Vec<&str> = text.lines().filter(|l| l.starts_with("server=")).collect();
+    assert_eq!(
+        servers,
+        [
+            "server=/dev.in.test/fd00:3::1",
+            "server=/0.0.0.0.0.0.0.0.3.0.0.0.0.0.d.f.ip6.arpa/fd00:3::1",
+            "server=/two.internal/10.0.2.1",
+            "server=/2.0.10.in-addr.arpa/10.0.2.1",
+            "server=/0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa/10.0.2.1",
+        ]
+    );
+    // Neither their order nor who gives addresses makes another config.
+    together.reverse();
+    assert_eq!(config(Role::Names, &together), text);
+    assert_eq!(config(Role::Addresses, &together), config(Role::Addresses, &[]));
     Ok(())
 }
 

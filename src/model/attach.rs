@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{BootId, DnsLabel, Lease, LeaseState, Network, NetworkName, OwnerId};
+use super::{BootId, DnsLabel, Ipam, Lease, LeaseState, Network, NetworkName, Origin, OwnerId};
 
 /// The label that asks for a network.
 pub const NETWORK_LABEL: &str = "hybrid.network";
@@ -163,20 +163,40 @@ fn request(
         // It had an address here before: the same again.
         request.ip = leases.iter().find(|l| l.is_owned_by(&container.id)).map(|l| l.address);
     }
-    if let Some(ip) = request.ip
-        && let Some(other) = leases.iter().find(|l| {
-            // An IPv6 address can't be claimed for a container: what a claim would refuse is refused here.
-            let held = (ip.is_ipv6() && l.fixed) || l.state_now(boot) == LeaseState::Active;
-            l.address == ip && !l.is_owned_by(&container.id) && held
-        })
+    let Some(ip) = request.ip else { return Ok(request) };
+    // What Docker itself refuses is not asked of it: its "no" leaves something behind, whose removal is an event, and
+    // with that the next round.
+    let why = if let Some(other) =
+        leases.iter().find(|l| l.address == ip && holds(network, l, container, boot))
     {
-        return Err(format!(
-            "container {:?} is not connected: {ip}, which it asks for, is held by {}",
-            container.name,
-            other.holder()
-        ));
+        let own = other.is_owned_by(&container.id);
+        format!("is held by {}", if own { "a reservation".to_owned() } else { other.holder() })
+    } else if let Some(out) = [Some(ip), network.companion(ip).map(IpAddr::from)]
+        .into_iter()
+        .flatten()
+        .find(|a| network.docker_leaves_out(*a))
+    {
+        format!("can't be given by Docker, which leaves {out} out beside the container pool: that is no CIDR")
+    } else {
+        return Ok(request);
+    };
+    Err(format!("container {:?} is not connected: {ip}, which it asks for, {why}", container.name))
+}
+
+/// Whether a lease keeps its address from a container that asks for it.
+fn holds(network: &Network, lease: &Lease, container: &ContainerView, boot: &BootId) -> bool {
+    let own = lease.is_owned_by(&container.id);
+    match lease.state_now(boot) {
+        LeaseState::Active => !own,
+        // Docker asks the registry, and never says for whom: a reservation counts against each, and a stopped VM
+        // keeps what it had.
+        LeaseState::Reserved => network.ipam == Ipam::Hybrid || (lease.address.is_ipv6() && lease.fixed),
+        LeaseState::Idle if network.ipam == Ipam::Hybrid => {
+            lease.reserved || lease.origin().is_some_and(|o| o != Origin::Container)
+        }
+        // An IPv6 address can't be claimed for a container: what a claim would refuse is refused here.
+        LeaseState::Idle => !own && lease.address.is_ipv6() && lease.fixed,
     }
-    Ok(request)
 }
 
 /// Reads a container's labels for `network`, with a line for each that can't be followed. Its address and names

@@ -329,6 +329,16 @@ impl Network {
         }
     }
 
+    /// Whether Docker gives `address` to nobody, also not to who asks for it: the container pool is no CIDR, and
+    /// Docker is told the one around it and what to leave out of that.
+    #[must_use]
+    pub fn docker_leaves_out(&self, address: IpAddr) -> bool {
+        let pools = self.families().filter_map(|f| f.container_pool).filter(|_| self.ipam == Ipam::Range);
+        pools
+            .into_iter()
+            .any(|pool| AddressRange::from(pool.covering()).contains(address) && !pool.contains(address))
+    }
+
     /// The IPv6 address that goes with an IPv4 lease on a network of both families: as far from
     /// the start of its subnet. So one registry entry keeps both from being given twice.
     #[must_use]

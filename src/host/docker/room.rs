@@ -6,8 +6,8 @@ use super::network::DockerNetwork;
 use super::spec::Pool;
 use crate::model::{AddressRange, Fault, Result};
 
-/// Refuses a fixed address that a container has, and a pool of which every address is given out. `fixed`: at most
-/// one of each family.
+/// Refuses a fixed address that a container has or that Docker leaves out, and a pool of which every address is given
+/// out. `fixed`: at most one of each family.
 pub(super) fn check_room(there: &DockerNetwork, fixed: &[IpAddr]) -> Result<()> {
     let taken = || there.endpoints.iter().flat_map(|e| [e.ipv4, e.ipv6]).flatten();
     for ip in fixed {
@@ -15,6 +15,13 @@ pub(super) fn check_room(there: &DockerNetwork, fixed: &[IpAddr]) -> Result<()> 
             return Err(Fault::refused(format!("{ip} is held by container {}", other.container_name))
                 .hint("choose another address, or none"));
         }
+    }
+    if let Some(ip) = fixed.iter().find(|ip| there.pools.iter().any(|p| p.excluded.contains(ip))) {
+        return Err(Fault::refused(format!(
+            "{ip} is left out of what Docker gives on network {}",
+            there.name
+        ))
+        .hint("choose another address, or none"));
     }
     for pool in &there.pools {
         // The family of a fixed address has no need of the pool.
@@ -87,6 +94,13 @@ mod tests {
         assert_eq!(check("10.0.1.0/29", &five, None)?, Some(Kind::Refused));
         assert_eq!(check("10.0.1.0/29", &five, Some("10.0.1.200"))?, None);
         assert_eq!(check("10.0.1.1/32", &[], None)?, Some(Kind::Refused), "the pool that gives nothing");
+        Ok(())
+    }
+
+    #[test]
+    fn an_address_that_docker_leaves_out_is_refused() -> Result<()> {
+        assert_eq!(check("10.0.1.0/29", &[], Some("10.0.1.6"))?, Some(Kind::Refused));
+        assert_eq!(check("10.0.1.0/29", &[], Some("10.0.1.5"))?, None);
         Ok(())
     }
 

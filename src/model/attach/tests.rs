@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::network_file::NetworkFile;
-use crate::model::{Fault, Origin, Owner, Result};
+use crate::model::{Fault, Owner, Result};
 
 fn network() -> Result<Network> {
     let file = NetworkFile::parse("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n").map_err(Fault::failed)?;
@@ -159,6 +159,39 @@ fn an_address_that_another_holds_is_not_connected() -> Result<()> {
     assert!(got.notes.iter().any(|n| n.contains("held by vm \"db\"")), "{:?}", got.notes);
     let idle = Lease { state: LeaseState::Idle, ..held };
     assert_eq!(short(&plan(&[idle], &all)?), ["+web 10.0.1.200"]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_docker_would_refuse_is_not_asked_of_it() -> Result<()> {
+    let asks = |ip: &str| container(1, "web", &[(NETWORK_LABEL, "hybrid"), (IP_LABEL, ip)]);
+    let network_of = |text: &str| -> Result<Network> {
+        let file = NetworkFile::parse(text).map_err(Fault::failed)?;
+        Ok(file.network(&"hybrid".parse()?)?)
+    };
+    // Docker is told 10.0.1.0/26 and what to leave out of it.
+    let odd = "format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\ncontainer_pool = \"10.0.1.10-10.0.1.50\"\n";
+    for (ip, connected) in [("10.0.1.5", 0), ("10.0.1.51", 0), ("10.0.1.10", 1), ("10.0.1.64", 1)] {
+        let got = plan_attachments(&network_of(odd)?, &[], &[asks(ip)?], &boot("now"));
+        assert_eq!((got.steps.len(), got.notes.len()), (connected, 1 - connected), "{ip}: {:?}", got.notes);
+    }
+    // Whom the registry refuses where Docker asks it.
+    let idle = Lease { state: LeaseState::Idle, ..lease("10.0.1.200", None)? };
+    let reserved = Lease { state: LeaseState::Reserved, owner: None, reserved: true, ..idle.clone() };
+    let web = asks("10.0.1.200")?;
+    let own = Owner { id: web.id.clone(), origin: Origin::Container, name: None };
+    let own_idle = Lease { owner: Some(own), fixed: true, ..idle.clone() };
+    let own_reserved = Lease { reserved: true, ..own_idle.clone() };
+    let hybrid = network_of("format = 1\nipam = \"hybrid\"\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
+    for (lease, connected) in [(&idle, 0), (&reserved, 0), (&own_reserved, 0), (&own_idle, 1)] {
+        let got = plan_attachments(&hybrid, std::slice::from_ref(lease), &[web.clone()], &boot("now"));
+        assert_eq!(
+            (got.steps.len(), got.notes.len()),
+            (connected, 1 - connected),
+            "{lease:?}: {:?}",
+            got.notes
+        );
+    }
     Ok(())
 }
 

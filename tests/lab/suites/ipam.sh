@@ -350,6 +350,23 @@ test_labels_and_vms_that_want_containers() {
 	eventually 5 agrees
 }
 
+test_a_label_that_asks_for_a_stopped_vms_address_is_not_followed() {
+	local at events
+	asked
+	domain db 'ip="10.67.0.200"'
+	virsh -q start --paused db
+	virsh -q destroy db
+	eventually 5 has_state db idle asked
+	container web --network bridge --label hybrid.network=asked --label hybrid.ip=10.67.0.200
+	sleep 2
+	events=$(timeout 3 docker events --filter type=network --filter network=asked-net --format '{{.Action}}' | wc -l)
+	same "$events" 0 "events of asked-net"
+	off_asked web
+	at=$(lease db address asked)
+	same "$at" 10.67.0.200
+	docker restart -t 0 web >/dev/null
+}
+
 so_many_active() { # COUNT
 	same "$(leases asked | jq '[.[] | select(.state == "active")] | length')" "$1" leases
 }

@@ -24,13 +24,14 @@ use super::{Context, claim, release, surroundings};
 /// for the next round.
 const RECORD: Duration = Duration::from_secs(3);
 
-/// Brings the containers of a network in line with its leases and their labels.
+/// Brings the containers of a network in line with its leases and their labels. Where all was done: what their labels
+/// ask for in vain, and what of them could not be read.
 pub(super) fn attach(
     context: &Context,
     network: &Network,
     docker: &Docker,
     deadline: Deadline,
-) -> Result<()> {
+) -> Result<Vec<Fault>> {
     // Two at once would connect one container twice. No hook takes this lock.
     let _one = Lock::take(
         &context.places.containers_lock(&network.name),
@@ -46,7 +47,8 @@ pub(super) fn attach(
     } else {
         attach::plan_attachments(network, &leases, &views, &context.boot)
     };
-    let mut faults: Vec<Fault> = plan.notes.into_iter().map(Fault::failed).collect();
+    let mut notes = plan.notes;
+    let mut faults = Vec::new();
     // Names first: each connection takes Docker some 50 ms, and there may be hundreds.
     let mut clashes = record(context, network, &listing, &coming(&plan.steps), deadline)?;
     let left = deadline.left();
@@ -74,13 +76,19 @@ pub(super) fn attach(
         clashes = record(context, network, &listing, &coming(steps.as_slice()), deadline)?;
     }
     faults.extend(clashes);
+    for note in vain(network, &listing).into_iter().chain(listing.notes.iter().cloned()) {
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+    let notes: Vec<Fault> = notes.into_iter().map(Fault::failed).collect();
     if steps.len() > 0 {
         log::info!("network {}: {} more containers to connect or let go", network.name, steps.len());
         // Where nothing can be done, the minute's round tries again.
         if done_some {
             super::wake::wake(&context.places);
         }
-        return faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err);
+        return told(faults, notes);
     }
     // Docker before 28 moves a container's default route at each of its restarts.
     for container in listing.containers.iter().filter(|c| c.running) {
@@ -88,7 +96,45 @@ pub(super) fn attach(
             faults.extend(unless_gone(docker.keep_route(network, &container.id, deadline)).err());
         }
     }
-    faults.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
+    told(faults, notes)
+}
+
+/// The notes, or all of it as one fault.
+fn told(faults: Vec<Fault>, notes: Vec<Fault>) -> Result<Vec<Fault>> {
+    if faults.is_empty() {
+        return Ok(notes);
+    }
+    faults.into_iter().chain(notes).reduce(Fault::and).map_or(Ok(Vec::new()), Err)
+}
+
+/// What the labels of those who are on the network ask for in vain, a line for each.
+fn vain(network: &Network, listing: &Listing) -> Vec<String> {
+    let mut notes = Vec::new();
+    for container in listing.containers.iter().filter(|c| c.running) {
+        let Some(resident) = resident(network, container) else { continue };
+        let (request, more) = attach::read_labels(network, &container.view());
+        notes.extend(more);
+        let has = [Some(resident.address), resident.address6.map(IpAddr::from)];
+        if let Some(ip) = request.ip.filter(|ip| !has.contains(&Some(*ip))) {
+            notes.push(format!(
+                "container {:?}: label {}: it came on network {} with {}, not {ip}; the label counts where we connect \
+                 it, and docker run --ip where it is started there",
+                container.name,
+                attach::IP_LABEL,
+                network.name,
+                resident.address
+            ));
+        }
+    }
+    notes
+}
+
+/// The containers that Docker knows; where it could not be read of all, those of the leases as well.
+fn existing(listing: &Listing, leases: &[Lease]) -> HashSet<OwnerId> {
+    listing.ids().unwrap_or_else(|| {
+        let owners = leases.iter().filter_map(|l| l.owner.as_ref()).map(|o| o.id.clone());
+        owners.chain(listing.containers.iter().map(|c| c.id.clone())).collect()
+    })
 }
 
 /// Who is to be connected by these steps.
@@ -116,9 +162,9 @@ fn record(
 ) -> Result<Vec<Fault>> {
     let residents: Vec<Resident> =
         listing.containers.iter().filter(|c| c.running).filter_map(|c| resident(network, c)).collect();
-    let exists: HashSet<OwnerId> = listing.containers.iter().map(|c| c.id.clone()).collect();
     let registry = Registry::of(&context.places, &network.name);
     let look = |leases: &[Lease]| {
+        let exists = existing(listing, leases);
         let mut census = census::take(network, leases, &residents, &exists, &context.boot, context.now());
         census.leave(leases, coming);
         census
@@ -275,4 +321,70 @@ pub(super) fn host_ports(
         }
     }
     Ok(ports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::docker::{Attachment, NetworkMode};
+    use crate::model::network_file::NetworkFile;
+
+    type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+    fn network() -> Result<Network> {
+        Ok(NetworkFile::parse("format = 1\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?
+            .network(&"hybrid".parse()?)?)
+    }
+
+    fn on(address: &str, labels: &[(&str, &str)]) -> Result<Container> {
+        let here = Attachment {
+            endpoint_id: Some("e".to_owned()),
+            ipv4: Some(address.parse()?),
+            mac: Some("02:42:0a:00:01:40".parse()?),
+            ..Attachment::default()
+        };
+        Ok(Container {
+            id: "ab".repeat(32).parse()?,
+            name: "web".to_owned(),
+            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            running: true,
+            mode: NetworkMode::Own,
+            created_on: "hybrid-net".to_owned(),
+            networks: [("hybrid-net".to_owned(), here)].into(),
+        })
+    }
+
+    #[test]
+    fn labels_of_who_is_on_it_already_are_followed_or_told_of() -> Result {
+        let told = |address: &str, labels: &[(&str, &str)]| -> Result<Vec<String>> {
+            let listing = Listing { containers: vec![on(address, labels)?], ..Listing::default() };
+            Ok(vain(&network()?, &listing))
+        };
+        assert!(told("10.0.1.64", &[])?.is_empty());
+        assert!(told("10.0.1.30", &[("hybrid.ip", "10.0.1.30")])?.is_empty());
+        let other = told("10.0.1.64", &[("hybrid.ip", "10.0.1.30")])?;
+        assert!(
+            matches!(other.as_slice(), [one] if one.contains("with 10.0.1.64, not 10.0.1.30")),
+            "{other:?}"
+        );
+        let odd = told("10.0.1.64", &[("hybrid.ip", "nowhere"), ("hybrid.hostname", "--")])?;
+        assert_eq!(odd.len(), 2, "{odd:?}");
+        // What another network is asked for is not ours to follow.
+        assert!(told("10.0.1.64", &[("hybrid.network", "lab"), ("hybrid.ip", "10.0.1.30")])?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn who_could_not_be_read_exists() -> Result {
+        let lease: Lease = toml_edit::de::from_str(&format!(
+            "address = \"10.0.1.30\"\nstate = \"idle\"\nfixed = true\ngeneration = 1\nsince = 0\nchanged = 0\n\
+             [owner]\nid = \"{}\"\norigin = \"container\"\n",
+            "cd".repeat(32)
+        ))?;
+        let mut listing = Listing { containers: vec![on("10.0.1.64", &[])?], ..Listing::default() };
+        assert_eq!(existing(&listing, std::slice::from_ref(&lease)).len(), 1);
+        listing.running_only = true;
+        assert_eq!(existing(&listing, &[lease]).len(), 2);
+        Ok(())
+    }
 }

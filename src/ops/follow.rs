@@ -64,8 +64,9 @@ pub fn follow(
     let file = followed.file()?;
     forget_former(&file.network(&name)?, deadline);
     let created = network::create(context, &name, &file, false, deadline)?;
-    // Who is there must be known before the first VM gets an address.
-    containers::attach(context, &created.network, &docker, deadline)?;
+    // Who is there must be known before the first VM gets an address. What their labels ask for in vain is the service's
+    // to say.
+    let _notes = containers::attach(context, &created.network, &docker, deadline)?;
     waiting::forget(&context.places, &name)?;
     Ok(created)
 }

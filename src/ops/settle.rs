@@ -29,7 +29,9 @@ pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
     match Docker::connect(deadline.at_most(super::ASK)) {
         // A network where much is to be done leaves time for those after it.
         Ok(docker) => each(context, |network, left| {
-            containers::attach(context, network, &docker, deadline.at_most(deadline.left() / left))
+            let notes =
+                containers::attach(context, network, &docker, deadline.at_most(deadline.left() / left))?;
+            notes.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
         }),
         // Absent: there is nothing to attach. The next apply finds it.
         Err(fault) if fault.kind() == crate::model::Kind::Missing => Vec::new(),
@@ -80,7 +82,7 @@ pub fn known(deadline: Deadline) -> Known {
             known.domains = Some(domains.into_iter().map(|d| d.uuid).collect());
         }
         if let Ok(Ok(listing)) = containers.join() {
-            known.containers = Some(listing.containers.into_iter().map(|c| c.id).collect());
+            known.containers = listing.ids();
         }
     });
     known

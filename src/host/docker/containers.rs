@@ -3,7 +3,7 @@
 //! The list comes from Docker's own copy of every container's state and never waits for one that hangs; inspecting
 //! a container does. So nothing here inspects unless it must, and then each for a moment only.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -31,6 +31,16 @@ pub struct Listing {
     pub containers: Vec<Container>,
     /// One line for each thing that could not be read.
     pub notes: Vec<String>,
+    /// Only those that run could be read: of the others nothing is known.
+    pub running_only: bool,
+}
+
+impl Listing {
+    /// The id of every container that Docker has; `None` where those that are stopped could not be read.
+    #[must_use]
+    pub fn ids(&self) -> Option<HashSet<OwnerId>> {
+        (!self.running_only).then(|| self.containers.iter().map(|c| c.id.clone()).collect())
+    }
 }
 
 /// How a container has its network.
@@ -134,6 +144,7 @@ impl Docker {
             }
         })?;
         let mut listing = read(all);
+        listing.running_only = note.is_some();
         listing.notes.extend(note);
         Ok(listing)
     }
@@ -308,6 +319,8 @@ mod tests {
         assert_eq!(shop.gateway.map(|g| g.to_string()).as_deref(), Some("172.18.0.1"));
         assert_eq!((shop.mac, shop.gateway_v6), (None, None));
         assert!(web.view().connectable && !stopped.view().connectable);
+        assert_eq!(listing.ids().map(|ids| ids.len()), Some(2));
+        assert_eq!(Listing { running_only: true, ..listing }.ids(), None);
         Ok(())
     }
 }

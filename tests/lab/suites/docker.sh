@@ -109,6 +109,17 @@ test_an_address_that_docker_leaves_out_is_not_asked_for() {
 	docker restart -t 0 web >/dev/null
 }
 
+test_a_label_that_comes_too_late_is_told_of() {
+	container web --network hybrid-net --label hybrid.ip=10.0.1.30 --label hybrid.hostname=--
+	eventually 5 eval 'journalctl -q -u hybrid-hook --since -1min | has "hybrid.ip: it came on network hybrid with"'
+	eventually 5 eval 'journalctl -q -u hybrid-hook --since -1min | has "hybrid.hostname: .* holds no letter"'
+	# Once, whatever happens beside it.
+	container other --network hybrid-net
+	docker rm -f other >/dev/null
+	sleep 2
+	same "$(journalctl -q -u hybrid-hook --since -1min | grep -c "web.*hybrid.ip: it came on")" 1
+}
+
 test_one_connected_by_hand_is_never_touched() {
 	local endpoint
 	container hand --network bridge --label app=shop

@@ -13,7 +13,8 @@ use crate::deadline::Deadline;
 use crate::host::dns::{self, Answer, Kind};
 use crate::model::naming::{self, Clash, OF_THE_HOST};
 use crate::model::{
-    DnsLabel, DockerName, Fault, Lease, LeaseState, Network, NetworkName, Result, lease_record, reverse,
+    BootId, DnsLabel, DockerName, Fault, Lease, LeaseState, Network, NetworkName, Origin, Result,
+    lease_record, reverse,
 };
 use crate::registry::{Registry, networks};
 
@@ -43,6 +44,28 @@ impl FromStr for Who {
                 Ok(Self::Container(name.parse().map_err(|e: crate::model::Invalid| e.to_string())?))
             }
             _ => Err("it is host, vm:NAME or container:NAME".to_owned()),
+        }
+    }
+}
+
+impl Who {
+    /// Whether a lease is of this one.
+    fn is(&self, lease: &Lease) -> bool {
+        let of_container = lease.origin() == Some(Origin::Container);
+        let named = |name: &str| lease.owner.as_ref().is_some_and(|o| o.name.as_deref() == Some(name));
+        match self {
+            Self::Host => false,
+            Self::Vm(name) => {
+                !of_container && named(name) || lease.hostname.as_ref().is_some_and(|h| h.as_str() == name)
+            }
+            Self::Container(name) => {
+                let name = name.as_str();
+                // By its name or the beginning of its id, as Docker takes it.
+                let id = || {
+                    name.len() >= 4 && lease.owner.as_ref().is_some_and(|o| o.id.as_str().starts_with(name))
+                };
+                of_container && (named(name) || id())
+            }
         }
     }
 }
@@ -114,7 +137,8 @@ pub struct Wish {
     pub name: String,
     /// Who asks.
     pub who: Who,
-    /// On which network; without it, the one whose zone or subnet it is, else the first that is up.
+    /// On which network; without it, the one whose zone or subnet it is, else that of who asks, else the one where
+    /// somebody has the name, else the first that is up.
     pub network: Option<NetworkName>,
 }
 
@@ -201,24 +225,35 @@ fn choose(context: &Context, wish: &Wish) -> Result<Network> {
         return networks::load(&context.places, name);
     }
     let (up, _) = surroundings::up_networks(context)?;
-    let name = wish.name.trim_end_matches('.').to_ascii_lowercase();
-    let address = wish.name.parse::<IpAddr>().ok();
-    let fits = |n: &Network| match address {
-        Some(address) => n.families().any(|f| f.subnet.contains(&address)),
-        None => within(&name, n) || holds(context, n, &name),
-    };
-    let usual = |n: &Network| n.name.as_str() == NetworkName::DEFAULT;
-    let place = up.iter().position(fits).or_else(|| up.iter().position(usual)).unwrap_or(0);
-    up.into_iter()
+    let leases = |n: &Network| Registry::of(&context.places, &n.name).read().unwrap_or_default();
+    let all: Vec<(Network, Vec<Lease>)> = up.into_iter().map(|n| (n.clone(), leases(&n))).collect();
+    let place = best(&all, wish, &context.boot);
+    all.into_iter()
         .nth(place)
+        .map(|(network, _)| network)
         .ok_or_else(|| Fault::missing("no network is up").hint("hybrid-hook network list shows all"))
 }
 
-/// Whether a guest of the network has that bare name.
-fn holds(context: &Context, network: &Network, name: &str) -> bool {
-    Registry::of(&context.places, &network.name)
-        .read()
-        .is_ok_and(|leases| leases.iter().any(|l| names(l).any(|n| n.as_str() == name)))
+/// The place of the network that a question is about: the one whose zone or subnet it is. Of a name in no zone, where
+/// the one who asks is, whose own zone is searched; there, or where that is nowhere, where somebody has the name now,
+/// or would if he ran.
+fn best(all: &[(Network, Vec<Lease>)], wish: &Wish, boot: &BootId) -> usize {
+    let name = wish.name.trim_end_matches('.').to_ascii_lowercase();
+    let named = match wish.name.parse::<IpAddr>() {
+        Ok(address) => all.iter().position(|(n, _)| n.families().any(|f| f.subnet.contains(&address))),
+        // A zone can be within another.
+        Err(_) => {
+            let zones = all.iter().enumerate().filter(|(_, (n, _))| within(&name, n));
+            zones.max_by_key(|(_, (n, _))| n.zone.as_str().len()).map(|(place, _)| place)
+        }
+    };
+    let has = |leases: &[Lease]| leases.iter().any(|l| names(l).any(|n| n.as_str() == name));
+    let fit = |(_, (network, leases)): &(usize, &(Network, Vec<Lease>))| {
+        let asks = leases.iter().any(|l| l.state_now(boot) == LeaseState::Active && wish.who.is(l));
+        let now = has(&naming::settle(leases.clone(), boot).0);
+        (!asks, !now, !has(leases), network.name.as_str() != NetworkName::DEFAULT)
+    };
+    named.or_else(|| all.iter().enumerate().min_by_key(fit).map(|(place, _)| place)).unwrap_or(0)
 }
 
 fn names(lease: &Lease) -> impl Iterator<Item = &DnsLabel> {
@@ -332,3 +367,6 @@ fn word(kind: Kind) -> &'static str {
         Kind::Ptr => "PTR",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Hop, Target, Who, ask_all};
 use crate::deadline::Deadline;
 use crate::host::docker::{self, Docker};
-use crate::model::{DockerName, Fault, Lease, LeaseState, Network, Origin, Result};
+use crate::model::{DockerName, Fault, Lease, LeaseState, Network, Result};
 use crate::ops::names::{self, Asker, Works};
 use crate::ops::{ASK, Context};
 
@@ -99,16 +99,14 @@ impl Asking<'_> {
     }
 
     fn of_vm(&self, name: &str, leases: &[Lease]) -> Result<Hop> {
-        let is = |l: &&Lease| {
-            l.owner.as_ref().is_some_and(|o| o.origin != Origin::Container && o.name.as_deref() == Some(name))
-                || l.hostname.as_ref().is_some_and(|h| h.as_str() == name)
-        };
-        let lease = leases.iter().find(is).ok_or_else(|| {
+        let who = Who::Vm(name.to_owned());
+        // Of several NICs, or VMs of other times, one that runs.
+        let runs = |l: &Lease| l.state_now(&self.context.boot) == LeaseState::Active;
+        let lease = leases.iter().filter(|l| who.is(l)).min_by_key(|l| !runs(l)).ok_or_else(|| {
             Fault::missing(format!("there is no VM {name:?} on network {}", self.network.name))
                 .hint(format!("hybrid-hook leases --network {} shows who is", self.network.name))
         })?;
-        let runs = lease.state_now(&self.context.boot) == LeaseState::Active;
-        let (works, detail) = match (runs, lease.sole_nic) {
+        let (works, detail) = match (runs(lease), lease.sole_nic) {
             (false, _) => (Some(false), "it does not run".to_owned()),
             (true, true) => (Some(true), format!("DHCP names our resolver, and {} to search", self.network.zone)),
             (true, false) => (

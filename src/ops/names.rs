@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::deadline::Deadline;
 use crate::host::docker::Docker;
+use crate::host::firewall;
 use crate::host::resolver::{self, State};
 use crate::model::naming::{self, Clash};
 use crate::model::{Lease, LeaseState, Network, Origin, Result};
@@ -179,11 +180,13 @@ fn containers(network: &Network, state: &State, engine: &str, host: &Reach) -> R
         return reach(host.works, format!("Docker's resolver, which asks ours: {}", host.path), None);
     }
     // From 28 on Docker asks from the host's side, where nothing can be redirected without others.
-    if major(engine).is_some_and(|major| major < 28) && !state.conf.servers.is_empty() {
+    let asks_itself = major(engine).is_some_and(|major| major < 28);
+    if asks_itself && !state.conf.servers.is_empty() && firewall::redirects(network) {
         let path = "Docker's resolver, whose question is redirected to ours where it leaves the bridge";
         return reach(Works::FullNames, path.to_owned(), None);
     }
-    let path = format!("Docker's resolver asks {} from the host's side", first_server(state));
+    let side = if asks_itself { "container's" } else { "host's" };
+    let path = format!("Docker's resolver asks {} from the {side} side", first_server(state));
     reach(Works::No, path, host.mend.clone())
 }
 

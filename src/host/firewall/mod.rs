@@ -13,6 +13,7 @@ mod ruleset;
 
 use serde_json::Value;
 
+pub use names::redirects;
 pub use obstacles::{Obstacle, Stage, obstacles};
 pub use ruleset::{TABLE, ruleset};
 

@@ -7,7 +7,7 @@ use nftables::expr::{Expression, Fib, FibFlag, FibResult, NamedExpression, SetIt
 use nftables::stmt::{NAT, NATFamily, Operator, Reject, Statement};
 
 use super::ruleset::{compare, family_is, field, interface, prefix, transport};
-use crate::model::{Family, Network};
+use crate::model::{AddressRange, Family, Network};
 
 const DNS: u32 = 53;
 
@@ -76,14 +76,17 @@ fn subnet(family: &Family) -> Expression<'static> {
 
 /// A container's question to one of the host's own resolvers is answered by ours, which asks them in turn.
 /// Docker before 28 asks them from the container's side, past whatever the host itself would do. What the
-/// container asks anybody else, or a guest of its own network, goes where it was sent; so does what a VM
-/// asks.
+/// container asks anybody else, or a guest of its own network, goes where it was sent; so does what a VM of the
+/// VM pool asks. Who has another address may be either: on our own bridge, whose other addresses are for containers
+/// and VMs that ask for one, a VM's question is answered by ours as well. On somebody else's bridge it may be a
+/// foreign machine: there the container pool alone counts, and nothing where another router is the gateway, whose
+/// guests' questions come past us only with br_netfilter.
 pub(super) fn redirect(
     network: &Network,
     family: &Family,
     resolvers: &[IpAddr],
 ) -> Option<Vec<Statement<'static>>> {
-    let address = family.address?;
+    let address = family.address.filter(|_| on_the_way(network, family))?;
     let theirs: Vec<_> = resolvers
         .iter()
         .filter(|r| r.is_ipv4() == address.is_ipv4() && !family.subnet.contains(*r))
@@ -93,13 +96,17 @@ pub(super) fn redirect(
         return None;
     }
     let protocol = protocol(address);
-    let mut statements = vec![
-        interface("iifname", Operator::EQ, Expression::String(network.bridge.to_string().into())),
-        compare(field(protocol, "saddr"), Operator::EQ, subnet(family)),
-    ];
-    // Where Docker has a pool of its own, the other one is the VMs'.
-    if family.container_pool.is_some() {
-        statements.push(compare(field(protocol, "saddr"), Operator::NEQ, range(family)));
+    let mut statements =
+        vec![interface("iifname", Operator::EQ, Expression::String(network.bridge.to_string().into()))];
+    if foreign(network) {
+        let pool = family.container_pool.as_ref()?;
+        statements.push(compare(field(protocol, "saddr"), Operator::EQ, range(pool)));
+    } else {
+        statements.push(compare(field(protocol, "saddr"), Operator::EQ, subnet(family)));
+        // Where Docker has a pool of its own, the other one is the VMs'.
+        if family.container_pool.is_some() {
+            statements.push(compare(field(protocol, "saddr"), Operator::NEQ, range(&family.vm_pool)));
+        }
     }
     statements.extend([
         compare(field(protocol, "daddr"), Operator::EQ, Expression::Named(NamedExpression::Set(theirs))),
@@ -115,8 +122,23 @@ pub(super) fn redirect(
     Some(statements)
 }
 
-fn range(family: &Family) -> Expression<'static> {
-    let ends = [family.vm_pool.first(), family.vm_pool.last()];
+/// Whether containers' questions to the host's resolvers are redirected to ours where they leave the bridge.
+#[must_use]
+pub fn redirects(network: &Network) -> bool {
+    network.families().any(|f| on_the_way(network, f))
+}
+
+fn on_the_way(network: &Network, family: &Family) -> bool {
+    family.address == Some(family.gateway) && (!foreign(network) || family.container_pool.is_some())
+}
+
+/// Whether machines that nobody told us of may be on the bridge.
+fn foreign(network: &Network) -> bool {
+    network.adopt && network.follows.is_none()
+}
+
+fn range(pool: &AddressRange) -> Expression<'static> {
+    let ends = [pool.first(), pool.last()];
     let range = ends.map(|a| Expression::String(a.to_string().into()));
     Expression::Range(Box::new(nftables::expr::Range { range }))
 }
@@ -154,6 +176,19 @@ mod tests {
         let rules = redirects(&["192.0.2.53", "10.0.1.9"], BOTH)?;
         insta::assert_snapshot!(rules.join("\n"), @r#"[{"match":{"left":{"meta":{"key":"iifname"}},"right":"hybr0","op":"=="}},{"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"prefix":{"addr":"10.0.1.0","len":24}},"op":"=="}},{"match":{"left":{"payload":{"protocol":"ip","field":"saddr"}},"right":{"range":["10.0.1.128","10.0.1.254"]},"op":"!="}},{"match":{"left":{"payload":{"protocol":"ip","field":"daddr"}},"right":{"set":["192.0.2.53"]},"op":"=="}},{"match":{"left":{"meta":{"key":"l4proto"}},"right":{"set":["tcp","udp"]},"op":"=="}},{"match":{"left":{"payload":{"protocol":"th","field":"dport"}},"right":53,"op":"=="}},{"dnat":{"addr":"10.0.1.1","family":"ip"}}]"#);
         assert_eq!(redirects(&["192.0.2.53", "2001:db8::53"], BOTH)?.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn on_somebody_elses_bridge_only_containers_are_redirected() -> Result {
+        let lab = "format = 1\nadopt = true\nbridge = \"br0\"\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n";
+        let own = "gateway = \"10.0.1.1\"\naddress = \"10.0.1.1\"\n";
+        let rules = redirects(&["192.0.2.53"], &format!("{lab}{own}"))?;
+        let [rule] = rules.as_slice() else { return Err(format!("{rules:?}").into()) };
+        assert!(rule.contains(r#""right":{"range":["10.0.1.64","10.0.1.127"]},"op":"==""#), "{rule}");
+        assert!(!rule.contains("prefix"), "{rule}");
+        let lan = "gateway = \"10.0.1.1\"\naddress = \"10.0.1.9\"\n";
+        assert!(redirects(&["192.0.2.53"], &format!("{lab}{lan}"))?.is_empty());
         Ok(())
     }
 

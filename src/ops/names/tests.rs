@@ -79,6 +79,14 @@ fn networkmanagers_dnsmasq_and_an_adopted_bridge_without_address() -> TestResult
     let told = State { network_manager_told: Some(true), ..state("nameserver 127.0.0.1\n") };
     let lines = shown(&network("")?, &told, Some("26.1.5"));
     assert!(lines.iter().take(2).all(|l| l.contains(" FullNames: ")), "{lines:?}");
+    // Nothing passes us on its way to another router.
+    let lan = "format = 1\nadopt = true\n[ipv4]\nsubnet = \"10.0.1.0/24\"\naddress = \"10.0.1.9\"\n";
+    let lan = NetworkFile::parse(lan)?.network(&"hybrid".parse()?)?;
+    let lines = shown(&lan, &state(PLAIN), Some("26.1.5"));
+    assert!(
+        lines.iter().any(|l| l.contains("Containers No: ") && l.contains("container's side")),
+        "{lines:?}"
+    );
     let adopted = network("adopt = true")?;
     let lines = shown(&adopted, &state(PLAIN), Some("26.1.5"));
     assert!(lines.len() == 3 && lines.iter().all(|l| l.contains(" No: ")), "{lines:?}");

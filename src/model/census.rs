@@ -20,6 +20,8 @@ pub struct Resident {
     pub address: IpAddr,
     /// The IPv6 address beside it, on a network of both families.
     pub address6: Option<Ipv6Addr>,
+    /// The address that its labels ask for.
+    pub asked: Option<IpAddr>,
     /// Its MAC.
     pub mac: MacAddress,
     /// Its name in the zone.
@@ -119,7 +121,8 @@ pub fn take(
             }),
             state: LeaseState::Active,
             boot: Some(boot.clone()),
-            fixed: own.is_some_and(|l| l.fixed),
+            // Where nothing was claimed before (an IPv6 address can't be), it is told from here.
+            fixed: own.is_some_and(|l| l.fixed) || resident.asked == Some(resident.address),
             reserved: own.is_some_and(|l| l.reserved),
             reserved_for: own.and_then(|l| l.reserved_for.clone()),
             generation: own.map_or_else(|| there.map_or(1, |l| l.generation + 1), |l| l.generation),

@@ -222,6 +222,7 @@ fn resident(network: &Network, container: &Container) -> Option<Resident> {
         name: container.name.clone(),
         address: key?,
         address6,
+        asked: request.ip,
         mac: on.mac?,
         hostname: request.hostname,
         aliases,

@@ -15,6 +15,7 @@ fn resident(n: u8, address: &str) -> Result<Resident> {
         name: format!("c{n}"),
         address: address.parse().map_err(|_| Fault::failed("address"))?,
         address6: None,
+        asked: None,
         mac: format!("02:42:0a:00:01:{n:02x}").parse()?,
         hostname: DnsLabel::from_any(&format!("c{n}")),
         aliases: Vec::new(),
@@ -92,6 +93,25 @@ fn an_address_asked_for_waits_for_a_stopped_container_but_not_for_a_removed_one(
     let stopped = census(&leases, &[], &[&web])?;
     assert!(stopped.take.is_empty() && stopped.put.iter().all(|l| l.state == LeaseState::Idle));
     assert_eq!(census(&stopped.put, &[], &[])?.take, [web.address]);
+    Ok(())
+}
+
+#[test]
+fn an_address_that_the_labels_ask_for_is_fixed_also_where_nothing_claimed_it() -> Result<()> {
+    let text = "format = 1\n[ipv6]\nsubnet = \"fd00:9::/64\"\n";
+    let network = NetworkFile::parse(text).map_err(Fault::failed)?.network(&"hybrid".parse()?)?;
+    let at = |leases: &[Lease], residents: &[Resident], exists: &Resident| {
+        let exists = HashSet::from([exists.id.clone()]);
+        take(&network, leases, residents, &exists, &BootId("now".into()), 100)
+    };
+    let mut web = resident(7, "fd00:9::30")?;
+    for (asked, fixed) in [(None, false), (Some("fd00:9::31"), false), (Some("fd00:9::30"), true)] {
+        web.asked = asked.and_then(|a| a.parse().ok());
+        let seen = at(&[], std::slice::from_ref(&web), &web).put;
+        assert_eq!(seen.iter().map(|l| l.fixed).collect::<Vec<_>>(), [fixed], "{asked:?}");
+        // It waits for a container that is stopped.
+        assert_eq!(at(&seen, &[], &web).take.is_empty(), fixed, "{asked:?}");
+    }
     Ok(())
 }
 

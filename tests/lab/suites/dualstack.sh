@@ -270,6 +270,15 @@ test_a_network_of_ipv6_alone() {
 	fetches "$ADDRESS" web "the tiny container"
 	fetches web db db
 	same "$(guest "$ADDRESS" wget -qO- "http://[2001:db8:2::1]/cgi-bin/who")" 2001:db8:2::2
+	# An address that a label asks for waits for its container, as one of IPv4 does.
+	container fixed --network bridge --label hybrid.network=six --label hybrid.ip=fd00:6::30
+	eventually 5 has_state fixed active six
+	same "$(container6_address fixed six-net)" fd00:6::30
+	docker stop -t 0 fixed >/dev/null
+	eventually 5 has_state fixed idle six
+	docker start fixed >/dev/null
+	eventually 5 has_state fixed active six
+	same "$(container6_address fixed six-net)" fd00:6::30
 	hybrid-hook apply | has 'everything is as it should be'
 }
 

@@ -184,7 +184,8 @@ fn an_address_that_docker_would_refuse_is_not_asked_of_it() -> Result<()> {
     let own_reserved = Lease { reserved: true, ..own_idle.clone() };
     let hybrid = network_of("format = 1\nipam = \"hybrid\"\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n")?;
     for (lease, connected) in [(&idle, 0), (&reserved, 0), (&own_reserved, 0), (&own_idle, 1)] {
-        let got = plan_attachments(&hybrid, std::slice::from_ref(lease), &[web.clone()], &boot("now"));
+        let got =
+            plan_attachments(&hybrid, std::slice::from_ref(lease), std::slice::from_ref(&web), &boot("now"));
         assert_eq!(
             (got.steps.len(), got.notes.len()),
             (connected, 1 - connected),

@@ -9,6 +9,7 @@ mod events;
 mod follow;
 mod heal;
 mod inside;
+mod looks;
 mod namespace;
 mod network;
 pub mod plugin;

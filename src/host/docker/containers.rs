@@ -12,7 +12,8 @@ use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, Endp
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::inside::{aliases, marked, pid_of};
+use super::inside::pid_of;
+use super::looks::{Look, Looks};
 use super::{Docker, one_line};
 use crate::deadline::Deadline;
 use crate::model::attach::ContainerView;
@@ -99,6 +100,13 @@ pub struct Attachment {
     pub aliases: Option<Vec<String>>,
 }
 
+impl Attachment {
+    fn see(&mut self, look: Look) {
+        self.ours = look.ours;
+        self.aliases = Some(look.aliases);
+    }
+}
+
 impl Container {
     /// What the decision about attachments needs to know.
     #[must_use]
@@ -149,40 +157,50 @@ impl Docker {
         Ok(listing)
     }
 
-    /// As [`Docker::containers`], and for each running one that is on `network`: whether we connected it.
+    /// As [`Docker::containers`], and for each running one that is on `network`: whether we connected it. Each endpoint
+    /// is looked at once.
     pub fn containers_on(&self, network: &Network, deadline: Deadline) -> Result<Listing> {
         let mut listing = self.containers(deadline)?;
         let name = network.docker_network.as_str();
-        let on: Vec<_> = listing
-            .containers
-            .iter()
-            .filter(|c| c.running && c.networks.contains_key(name))
-            .map(|c| c.id.clone())
-            .collect();
-        if on.is_empty() {
+        let mut unseen = Vec::new();
+        {
+            let mut looks = Looks::of_process();
+            looks.keep(&listing.containers);
+            for container in listing.containers.iter_mut().filter(|c| c.running) {
+                let Some(attachment) = container.networks.get_mut(name) else { continue };
+                match attachment.endpoint_id.as_deref().and_then(|endpoint| looks.get(endpoint)) {
+                    Some(look) => attachment.see(look.clone()),
+                    None => unseen.push(container.id.clone()),
+                }
+            }
+        }
+        if unseen.is_empty() {
             return Ok(listing);
         }
-        let mut seen: HashMap<OwnerId, Option<(bool, Vec<String>)>> =
+        let mut seen: HashMap<OwnerId, Option<(Option<String>, Look)>> =
             self.call("inspect containers", deadline, async {
-                let looks = on.into_iter().map(|id| async move {
+                let looks = unseen.into_iter().map(|id| async move {
                     let look = self.client.inspect_container(id.as_str(), None);
-                    let ours = match tokio::time::timeout(INSPECT, look).await {
-                        Ok(Ok(there)) => Some((marked(&there, network), aliases(&there, network))),
+                    let look = match tokio::time::timeout(INSPECT, look).await {
+                        Ok(Ok(there)) => Some(Look::at(&there, network)),
                         Ok(Err(ApiError::DockerResponseServerError { status_code: 404, .. })) => {
                             Some(Default::default())
                         }
                         Ok(Err(_)) | Err(_) => None,
                     };
-                    (id, ours)
+                    (id, look)
                 });
                 Ok(futures_util::stream::iter(looks).buffer_unordered(8).collect().await)
             })?;
+        let mut looks = Looks::of_process();
         for container in &mut listing.containers {
             let Some(attachment) = container.networks.get_mut(name) else { continue };
             match seen.remove(&container.id) {
-                Some(Some((ours, aliases))) => {
-                    attachment.ours = ours;
-                    attachment.aliases = Some(aliases);
+                Some(Some((endpoint, look))) => {
+                    if let Some(endpoint) = endpoint {
+                        looks.note(endpoint, look.clone());
+                    }
+                    attachment.see(look);
                 }
                 Some(None) => listing.notes.push(format!(
                     "container {} could not be inspected and is left as it is",

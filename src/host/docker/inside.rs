@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, EndpointSettings};
 
 use super::containers::{Attachment, attachment};
 use super::one_line;
@@ -65,21 +65,26 @@ pub(super) fn pid_of(there: &ContainerInspectResponse) -> Option<u32> {
 
 /// Whether the container's endpoint on `network` bears our mark.
 pub(super) fn marked(there: &ContainerInspectResponse, network: &Network) -> bool {
-    let networks = there.network_settings.as_ref().and_then(|s| s.networks.as_ref());
-    let options = networks
-        .and_then(|n| n.get(network.docker_network.as_str()))
-        .and_then(|e| e.driver_opts.as_ref())
-        .and_then(|o| o.get(MARK));
+    let options =
+        on(there, network).and_then(|e| e.driver_opts.as_ref()).and_then(|options| options.get(MARK));
     options.map(String::as_str) == Some(network.name.as_str())
 }
 
 /// The names that other containers find it by on `network`, without the short id that Docker adds.
 pub(super) fn aliases(there: &ContainerInspectResponse, network: &Network) -> Vec<String> {
-    let networks = there.network_settings.as_ref().and_then(|s| s.networks.as_ref());
-    let endpoint = networks.and_then(|n| n.get(network.docker_network.as_str()));
     let id = there.id.as_deref().unwrap_or_default();
-    let names = endpoint.and_then(|e| e.aliases.as_ref()).into_iter().flatten();
+    let names = on(there, network).and_then(|e| e.aliases.as_ref()).into_iter().flatten();
     names.filter(|name| !(name.len() == 12 && id.starts_with(name.as_str()))).take(64).cloned().collect()
+}
+
+/// The id of its endpoint on `network`.
+pub(super) fn endpoint(there: &ContainerInspectResponse, network: &Network) -> Option<String> {
+    on(there, network).and_then(|e| e.endpoint_id.clone()).filter(|id| !id.is_empty())
+}
+
+fn on<'a>(there: &'a ContainerInspectResponse, network: &Network) -> Option<&'a EndpointSettings> {
+    let networks = there.network_settings.as_ref()?.networks.as_ref()?;
+    networks.get(network.docker_network.as_str())
 }
 
 #[cfg(test)]

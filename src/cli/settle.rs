@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::deadline::Deadline;
-use crate::model::Result;
+use crate::model::{Fault, Result};
 use crate::{logging, ops};
 
 use super::Surroundings;
@@ -27,7 +27,7 @@ impl Settle {
         let mut faults = ops::settle::names(&context, deadline);
         faults.extend(ops::settle::host_names(&context, deadline));
         faults.extend(ops::settle::containers(&context, deadline));
-        for fault in faults {
+        for fault in faults.iter().flat_map(Fault::each) {
             log::error!("{fault}");
         }
         Ok(())

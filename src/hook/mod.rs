@@ -135,7 +135,7 @@ impl Call {
 /// A fault in one line, as libvirt shows it in its error.
 #[must_use]
 pub fn one_line(fault: &Fault) -> String {
-    let mut line = format!("hybrid-hook: {fault}");
+    let mut line = format!("hybrid-hook: {}", fault.on_one_line());
     if let Some(hint) = fault.hint_text() {
         line.push_str("; hint: ");
         line.push_str(hint);

@@ -53,7 +53,9 @@ pub fn answer(operation_name: &str, xml: &[u8]) -> Answer {
     let done = Context::new(places)
         .and_then(|context| act(&context, operation, operation_name, port, network, deadline));
     if let Err(fault) = done {
-        log::error!("{operation_name} on network {}: {fault}", network.name);
+        for fault in fault.each() {
+            log::error!("{operation_name} on network {}: {fault}", network.name);
+        }
     }
     Answer::default()
 }

@@ -80,7 +80,9 @@ pub fn answer(name: &str, operation: &str, xml: &[u8]) -> Answer {
     match result {
         Ok(output) => Answer { output, refusal: None },
         Err(fault) => {
-            log::error!("{operation:?} of domain {name:?}: {fault}");
+            for fault in fault.each() {
+                log::error!("{operation:?} of domain {name:?}: {fault}");
+            }
             // `restore` and `migrate` only come back with the one failure that counts there.
             let counts =
                 operation.may_refuse() || matches!(operation, Operation::Restore | Operation::Migrate);

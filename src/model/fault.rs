@@ -101,8 +101,10 @@ impl Fault {
 
     /// Adds a failure of the clean-up that followed: both are shown.
     #[must_use]
-    pub fn and(mut self, other: Fault) -> Self {
+    pub fn and(mut self, mut other: Fault) -> Self {
+        let more = std::mem::take(&mut other.inner.also);
         self.inner.also.push(other);
+        self.inner.also.extend(more);
         self
     }
 
@@ -122,6 +124,18 @@ impl Fault {
     #[must_use]
     pub fn others(&self) -> &[Fault] {
         &self.inner.also
+    }
+
+    /// The texts of all of them on one line.
+    #[must_use]
+    pub fn on_one_line(&self) -> String {
+        let texts: Vec<String> = self.each().map(ToString::to_string).collect();
+        texts.join("; ").replace(['\n', '\r'], " ")
+    }
+
+    /// This one and then the others, for what shows a line for each: its text alone does not name them.
+    pub fn each(&self) -> impl Iterator<Item = &Fault> {
+        std::iter::once(self).chain(self.others())
     }
 }
 
@@ -162,6 +176,15 @@ mod tests {
         let io = std::io::Error::new(std::io::ErrorKind::StorageFull, "no space left");
         let fault = Fault::failed("cannot write /x").because(io);
         assert_eq!(fault.to_string(), "cannot write /x: no space left");
+    }
+
+    #[test]
+    fn every_failure_of_a_clean_up_is_told() {
+        let undo = Fault::failed("b").and(Fault::failed("c"));
+        let fault = Fault::refused("a").and(undo).and(Fault::missing("d\ne"));
+        assert_eq!(fault.each().map(ToString::to_string).collect::<Vec<_>>(), ["a", "b", "c", "d\ne"]);
+        assert_eq!(fault.on_one_line(), "a; b; c; d e");
+        assert_eq!(fault.kind(), Kind::Refused);
     }
 
     #[test]

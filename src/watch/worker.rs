@@ -30,7 +30,8 @@ impl Worker {
                 let mut said: Vec<String> = Vec::new();
                 while called.recv().is_ok() {
                     busy.store(now(), Ordering::Relaxed);
-                    let faults: Vec<String> = job().iter().map(ToString::to_string).collect();
+                    let faults: Vec<String> =
+                        job().iter().flat_map(Fault::each).map(ToString::to_string).collect();
                     busy.store(0, Ordering::Relaxed);
                     // What stays wrong is said once, not every minute.
                     for fault in faults.iter().filter(|f| !said.contains(f)) {

@@ -272,12 +272,7 @@ impl From<&Fault> for Problem {
             Kind::Refused => ProblemKind::Refused,
             Kind::Missing => ProblemKind::Missing,
         };
-        let mut message = fault.to_string();
-        for other in fault.others() {
-            message.push_str("; ");
-            message.push_str(&other.to_string());
-        }
-        Self { kind, message, hint: fault.hint_text().map(ToOwned::to_owned) }
+        Self { kind, message: fault.on_one_line(), hint: fault.hint_text().map(ToOwned::to_owned) }
     }
 }
 

@@ -95,11 +95,6 @@ test_by_its_own_label_without_any_vm() {
 	eventually 5 no_lease lone
 }
 
-# How often Docker tells that something came on a network or left it, while we look.
-network_events() { # SECONDS DOCKER NETWORK
-	timeout "$1" docker events --filter type=network --filter network="$2" --format '{{.Action}}' | wc -l
-}
-
 test_an_address_that_docker_leaves_out_is_not_asked_for() {
 	hybrid-hook network create odd --subnet 10.66.0.0/24 --container-pool 10.66.0.10-10.66.0.50
 	container web --network bridge --label hybrid.network=odd --label hybrid.ip=10.66.0.5

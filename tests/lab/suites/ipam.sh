@@ -351,7 +351,7 @@ test_labels_and_vms_that_want_containers() {
 }
 
 test_a_label_that_asks_for_a_stopped_vms_address_is_not_followed() {
-	local at events
+	local at
 	asked
 	domain db 'ip="10.67.0.200"'
 	virsh -q start --paused db
@@ -359,8 +359,7 @@ test_a_label_that_asks_for_a_stopped_vms_address_is_not_followed() {
 	eventually 5 has_state db idle asked
 	container web --network bridge --label hybrid.network=asked --label hybrid.ip=10.67.0.200
 	sleep 2
-	events=$(timeout 3 docker events --filter type=network --filter network=asked-net --format '{{.Action}}' | wc -l)
-	same "$events" 0 "events of asked-net"
+	same "$(network_events 3 asked-net)" 0 "events of asked-net"
 	off_asked web
 	at=$(lease db address asked)
 	same "$at" 10.67.0.200

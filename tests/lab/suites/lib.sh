@@ -355,6 +355,12 @@ guest() { # ADDRESS CMD…
 	hybrid-lab-guest "$@"
 }
 
+# How often Docker tells that something came on a network or left it, while we look.
+network_events() { # SECONDS DOCKER NETWORK
+	{ timeout "$1" docker events --filter type=network --filter network="$2" --format '{{.Action}}' || [ $? = 124 ]; } |
+		wc -l
+}
+
 # A container that serves a page, on our Docker network unless other options of
 # `docker run` say otherwise.
 container() { # NAME [options of docker run]

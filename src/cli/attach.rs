@@ -143,7 +143,14 @@ impl Detach {
             }
         };
         output::line(&match detached {
-            Some(name) => format!("domain {} is off network {network}", output::printable(&name)),
+            Some(ops::attach::TakenOff { domain, kept: None }) => {
+                format!("domain {} is off network {network}", output::printable(&domain))
+            }
+            Some(ops::attach::TakenOff { domain, kept: Some(why) }) => {
+                let hint = why.hint_text().map(|hint| format!("; {hint}")).unwrap_or_default();
+                output::warning(&format!("{why}{hint}"));
+                format!("domain {} is off network {network} from its next start", output::printable(&domain))
+            }
             None => format!("domain {domain} was not on network {network}; nothing was changed"),
         })
     }

@@ -242,6 +242,15 @@ fn undo(
     noted
 }
 
+/// What became of a domain that was taken off a network.
+#[derive(Debug)]
+pub struct TakenOff {
+    /// The domain's name.
+    pub domain: String,
+    /// Why its NIC is still there, where the guest has not let go of it yet: it keeps its address meanwhile.
+    pub kept: Option<Fault>,
+}
+
 /// Takes a domain off a network: NIC, metadata and lease. A NIC that was there before us stays.
 /// `None` where it was not on it.
 pub fn detach(
@@ -249,19 +258,20 @@ pub fn detach(
     domain: &DomainRef,
     name: &NetworkName,
     deadline: Deadline,
-) -> Result<Option<String>> {
+) -> Result<Option<TakenOff>> {
     let network = networks::load(&context.places, name)?;
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
     let id = DomainRef::Uuid(text.domain.uuid.clone());
     let mut changed = detach_defined(&libvirt, &text, name, deadline)?;
+    let mut kept = None;
     if let Some(live) = &text.live {
         let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
             match nic_of(live.as_bytes(), &network) {
                 // A NIC that remove left in place is the person's own.
                 Ok(nic) if nic_of(&new, &network).is_err() => {
-                    unplug(context, &libvirt, &network, &text, nic.mac, deadline)?;
+                    kept = unplug(context, &libvirt, &network, &text, nic.mac, deadline)?;
                 }
                 Ok(_) => {}
                 // It went after an earlier call had given up on it.
@@ -272,24 +282,27 @@ pub fn detach(
                 }
             }
             // Last: while the NIC is there, its metadata says that it is ours to take.
-            let element = domain_xml::metadata_xml(&new)?;
-            libvirt.set_metadata(&id, element.as_deref(), LIVE, deadline)?;
+            if kept.is_none() {
+                let element = domain_xml::metadata_xml(&new)?;
+                libvirt.set_metadata(&id, element.as_deref(), LIVE, deadline)?;
+            }
             changed = true;
         }
     }
     super::wake::wake(&context.places);
-    Ok(changed.then_some(text.domain.name))
+    Ok(changed.then_some(TakenOff { domain: text.domain.name, kept }))
 }
 
 /// As [`detach`], for a network that is gone: it followed one of Docker's. Its leases are gone with it.
 ///
 /// # Errors
 /// Missing: there is no such domain. Else libvirt's refusals.
-pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -> Result<Option<String>> {
+pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -> Result<Option<TakenOff>> {
     let libvirt = Libvirt::find()?;
     let text = libvirt.domain_to_edit(domain, deadline)?;
     let id = DomainRef::Uuid(text.domain.uuid.clone());
     let mut changed = detach_defined(&libvirt, &text, name, deadline)?;
+    let mut kept = None;
     if let Some(live) = &text.live {
         let new = domain_xml::remove(live.as_bytes(), name, None)?;
         if new != live.as_bytes() {
@@ -300,13 +313,15 @@ pub fn detach_gone(domain: &DomainRef, name: &NetworkName, deadline: Deadline) -
             for mac in macs(live.as_bytes()).into_iter().filter(|mac| !left.contains(mac)) {
                 let nic = domain_xml::interface_on(name.default_net().as_str(), mac);
                 let detached = libvirt.detach(&id, &nic, LIVE, deadline)?;
-                let_go(detached, &text, mac, name)?;
+                kept = let_go(detached, &text, mac, name).err().or(kept);
             }
-            libvirt.set_metadata(&id, domain_xml::metadata_xml(&new)?.as_deref(), LIVE, deadline)?;
+            if kept.is_none() {
+                libvirt.set_metadata(&id, domain_xml::metadata_xml(&new)?.as_deref(), LIVE, deadline)?;
+            }
             changed = true;
         }
     }
-    Ok(changed.then_some(text.domain.name))
+    Ok(changed.then_some(TakenOff { domain: text.domain.name, kept }))
 }
 
 /// Takes the NIC and the metadata out of the definition. Whether any of it was there.
@@ -325,7 +340,8 @@ fn detach_defined(
     Ok(true)
 }
 
-/// Takes a NIC out of a running domain, and only when it is gone makes its lease idle.
+/// Takes a NIC out of a running domain, and only when it is gone makes its lease idle. Why it is not gone, where the
+/// guest keeps it.
 fn unplug(
     context: &Context,
     libvirt: &Libvirt,
@@ -333,13 +349,15 @@ fn unplug(
     text: &DomainText,
     mac: MacAddress,
     deadline: Deadline,
-) -> Result<()> {
+) -> Result<Option<Fault>> {
     let owner = text.domain.uuid.clone();
     let device = domain_xml::interface_xml(network, mac);
     let detached = libvirt.detach(&DomainRef::Uuid(owner.clone()), &device, LIVE, deadline)?;
-    let_go(detached, text, mac, &network.name)?;
+    if let Err(kept) = let_go(detached, text, mac, &network.name) {
+        return Ok(Some(kept));
+    }
     let which = Which { owner, macs: vec![mac], generation: None };
-    release::release(context, &network.name, &which, false, deadline).map(drop)
+    release::release(context, &network.name, &which, false, deadline).map(|_| None)
 }
 
 /// A guest that has not let go of its NIC still uses the address.

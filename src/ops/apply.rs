@@ -1,7 +1,7 @@
 //! Apply: everything as the registry and the networks' files say.
 
 use crate::deadline::Deadline;
-use crate::model::{Fault, Kind, NetworkName, Result};
+use crate::model::{Fault, Kind, Network, NetworkName, Result};
 use crate::registry::{networks, status};
 
 use super::surroundings::{self, Extent, Report};
@@ -50,8 +50,15 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
         return Ok(None);
     }
     let network = &written.network;
+    let subnets = |n: &Network| n.families().map(|f| f.subnet).collect::<Vec<_>>();
+    // Before Docker and libvirt are there nobody can be asked. The routes of a bridge that is about to go are no
+    // reason.
+    let moves = extent == Extent::Whole
+        && subnets(network) != subnets(&in_force)
+        && network.bridge == in_force.bridge;
     let taken = edited::refuse_newcomer(context, network)
         .and_then(|()| edited::refuse_misfits(context, network))
+        .and_then(|()| if moves { network::refuse_taken(context, network, deadline) } else { Ok(()) })
         .and_then(|()| edited::put_in_force(context, &written, deadline));
     if let Err(fault) = taken {
         let applied = networks::applied(&context.places, name);

@@ -102,9 +102,7 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
     if was_up {
         edited::refuse_newcomer(context, network)?;
     } else {
-        let mut taken = ours(context, network)?;
-        taken.extend(others(network, deadline)?);
-        refuse_overlap(network, &taken)?;
+        refuse_taken(context, network, deadline)?;
     }
     edited::put_in_force(context, &written, deadline)?;
     let report = surroundings::raise(context, network, Extent::Whole, !was_up, deadline);
@@ -249,6 +247,13 @@ fn differs(is: &Network, wanted: &Network) -> Fault {
         "edit its file and run hybrid-hook apply, or delete it first: hybrid-hook network delete {}",
         is.name
     ))
+}
+
+/// Nobody else on this host may have its subnet.
+pub(super) fn refuse_taken(context: &Context, network: &Network, deadline: Deadline) -> Result<()> {
+    let mut taken = ours(context, network)?;
+    taken.extend(others(network, deadline)?);
+    refuse_overlap(network, &taken)
 }
 
 /// What our other networks take, beside their names.

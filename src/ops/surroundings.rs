@@ -220,7 +220,14 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
         match Docker::connect(deadline.at_most(super::ASK)) {
             Ok(docker) => report.add(what, docker.remove_network(network, true, deadline)),
             Err(fault) => {
-                report.later(what, fault.hint(format!("docker network rm {}", network.docker_network)));
+                // Docker makes a bridge that is not there at its start, for each of its networks.
+                let bridge = if network.adopt {
+                    String::new()
+                } else {
+                    format!("; ip link delete {}", network.bridge)
+                };
+                report
+                    .later(what, fault.hint(format!("docker network rm {}{bridge}", network.docker_network)));
             }
         }
     }

@@ -343,11 +343,20 @@ test_overlap() {
 	check overlap fail "10.0.1.0/24 of network hybrid overlaps 10.0.1.192/26" eth0
 	holds "$T/mend" "free subnet"
 	ip route delete 10.0.1.192/26 via 192.0.2.1
+	# What is created and what is edited is looked at before; what others make afterwards is found.
 	docker network create --subnet 10.59.0.0/16 t-docker >/dev/null
 	hybrid-hook network create lan --subnet 10.60.0.0/24 >/dev/null 2>&1
 	sed -i 's/10\.60\.0\./10.59.7./g' /etc/hybrid-hook/networks/lan.toml
-	check overlap fail 'Docker network "t-docker"'
+	refused 3 'overlaps 10.59.0.0/16 of Docker network "t-docker"' -- hybrid-hook apply lan
+	ip address show dev hyb-lan | has 10.60.0.1/24
+	check overlap ok
 	sed -i 's/10\.59\.7\./10.60.0./g' /etc/hybrid-hook/networks/lan.toml
+	hybrid-hook apply lan
+	virsh -q net-define /dev/stdin <<-XML
+		<network><name>t-virt</name><bridge name='t-virt'/><ip address='10.60.0.1' netmask='255.255.0.0'/></network>
+	XML
+	check overlap fail 'libvirt network "t-virt"'
+	virsh -q net-undefine t-virt
 	check overlap ok
 }
 

@@ -361,7 +361,7 @@ test_a_label_that_asks_for_a_stopped_vms_address_is_not_followed() {
 	sleep 2
 	same "$(network_events 3 asked-net)" 0 "events of asked-net"
 	off_asked web
-	at=$(lease db address asked)
+	at=$(lease db .address asked)
 	same "$at" 10.67.0.200
 	docker restart -t 0 web >/dev/null
 }

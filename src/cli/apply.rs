@@ -43,7 +43,11 @@ impl Apply {
         if !self.boot {
             faults.extend(ops::settle::garbage(&context, deadline));
             // A Docker that hangs was waited for above.
-            faults.extend(ops::settle::containers(&context, deadline.at_most(CONTAINERS)));
+            let round = ops::settle::containers(&context, deadline.at_most(CONTAINERS));
+            for note in &round.notes {
+                output::warning(&note.to_string());
+            }
+            faults.extend(round.faults);
         }
         // A file that can't be read is in the way of each of them, and is told once.
         let mut said = HashSet::new();

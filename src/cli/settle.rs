@@ -26,7 +26,7 @@ impl Settle {
         let deadline = Deadline::after(Duration::from_secs(30));
         let mut faults = ops::settle::names(&context, deadline);
         faults.extend(ops::settle::host_names(&context, deadline));
-        faults.extend(ops::settle::containers(&context, deadline));
+        faults.extend(ops::settle::containers(&context, deadline).all());
         for fault in faults.iter().flat_map(Fault::each) {
             log::error!("{fault}");
         }

@@ -80,8 +80,9 @@ fn act(
             // A lease that the qemu hook wrote knows more than the port does.
             match ops::claim::held(context, &network.name, mac, &owner.id, lock)? {
                 Some(lease) if lease.state_now(&context.boot) == LeaseState::Active => return Ok(()),
-                // The NIC was unplugged, and is back: its address is in use again, all else as it was.
-                Some(_) => {
+                // The NIC was unplugged, and is back: its address is in use again, all else as it was. One that does
+                // not fit any more is claimed anew.
+                Some(lease) if network.may_lease_to_vm(lease.address).is_ok() => {
                     let lease = ops::claim::note_running(context, &network.name, mac, &owner, None, lock)?;
                     if let Some(lease) = lease {
                         ops::render::lease(context, network, &lease, deadline)?;
@@ -89,7 +90,7 @@ fn act(
                         return Ok(());
                     }
                 }
-                None => {}
+                _ => {}
             }
             let request = ClaimRequest {
                 hostname,

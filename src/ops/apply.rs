@@ -1,7 +1,7 @@
 //! Apply: everything as the registry and the networks' files say.
 
 use crate::deadline::Deadline;
-use crate::model::{Fault, Kind, Network, NetworkName, Result};
+use crate::model::{Fault, Network, NetworkName, Result};
 use crate::registry::{networks, status};
 
 use super::surroundings::{self, Extent, Report};
@@ -50,19 +50,27 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
         return Ok(None);
     }
     let network = &written.network;
+    if extent == Extent::Boot
+        && let Ok(Some(applied)) = networks::applied(&context.places, name)
+        && applied != *network
+    {
+        // Docker and libvirt can't be asked: an edit waits for the next whole `apply`.
+        let report = surroundings::raise(context, &applied, extent, false, deadline);
+        network::publish(context, &applied, true)?;
+        return Ok(Some(report));
+    }
     let subnets = |n: &Network| n.families().map(|f| f.subnet).collect::<Vec<_>>();
-    // Before Docker and libvirt are there nobody can be asked. The routes of a bridge that is about to go are no
-    // reason.
-    let moves = extent == Extent::Whole
-        && subnets(network) != subnets(&in_force)
-        && network.bridge == in_force.bridge;
+    let moves = extent == Extent::Whole && subnets(network) != subnets(&in_force);
     let taken = edited::refuse_newcomer(context, network)
         .and_then(|()| edited::refuse_misfits(context, network))
-        .and_then(|()| if moves { network::refuse_taken(context, network, deadline) } else { Ok(()) })
+        .and_then(|()| match moves {
+            true => network::refuse_taken(context, network, &in_force.bridge, deadline),
+            false => Ok(()),
+        })
         .and_then(|()| edited::put_in_force(context, &written, deadline));
     if let Err(fault) = taken {
         let applied = networks::applied(&context.places, name);
-        let (Kind::Refused, Ok(Some(in_force))) = (fault.kind(), applied) else { return Err(fault) };
+        let Ok(Some(in_force)) = applied else { return Err(fault) };
         // What is in force is kept in order all the same, after a boot as well.
         let kept = surroundings::raise(context, &in_force, extent, false, deadline).into_result();
         return Err(match kept.and_then(|_| network::publish(context, &in_force, true)) {

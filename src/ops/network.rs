@@ -67,7 +67,7 @@ pub fn create(
                  --offline, and network up says how to free them",
             )
         })?;
-        taken.extend(others(&wanted, deadline)?);
+        taken.extend(others(&wanted, &wanted.bridge, deadline)?);
     }
     refuse_overlap(&wanted, &taken)?;
     if !networks::create(&context.places, name, file)? {
@@ -102,7 +102,7 @@ pub fn up(context: &Context, name: &NetworkName, deadline: Deadline) -> Result<R
     if was_up {
         edited::refuse_newcomer(context, network)?;
     } else {
-        refuse_taken(context, network, deadline)?;
+        refuse_taken(context, network, &network.bridge, deadline)?;
     }
     edited::put_in_force(context, &written, deadline)?;
     let report = surroundings::raise(context, network, Extent::Whole, !was_up, deadline);
@@ -249,10 +249,15 @@ fn differs(is: &Network, wanted: &Network) -> Fault {
     ))
 }
 
-/// Nobody else on this host may have its subnet.
-pub(super) fn refuse_taken(context: &Context, network: &Network, deadline: Deadline) -> Result<()> {
+/// Nobody else on this host may have its subnet. What is on `bridge` is its own by now.
+pub(super) fn refuse_taken(
+    context: &Context,
+    network: &Network,
+    bridge: &InterfaceName,
+    deadline: Deadline,
+) -> Result<()> {
     let mut taken = ours(context, network)?;
-    taken.extend(others(network, deadline)?);
+    taken.extend(others(network, bridge, deadline)?);
     refuse_overlap(network, &taken)
 }
 
@@ -299,7 +304,7 @@ pub(super) fn refuse_same(all: &[Network], wanted: &Network) -> Result<()> {
 }
 
 /// What the host's routes, Docker and libvirt take.
-fn others(wanted: &Network, deadline: Deadline) -> Result<Vec<Taken>> {
+fn others(wanted: &Network, own_bridge: &InterfaceName, deadline: Deadline) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
     let own = |name: &DockerName, is: &str| name.as_str() == is;
     let ask = deadline.at_most(super::ASK);
@@ -314,7 +319,7 @@ fn others(wanted: &Network, deadline: Deadline) -> Result<Vec<Taken>> {
         }
     }
     // Last: what is both a network's and a link's is named by its network.
-    taken.extend(bridge::taken(&wanted.bridge, deadline)?);
+    taken.extend(bridge::taken(own_bridge, deadline)?);
     Ok(taken)
 }
 

@@ -2,6 +2,8 @@
 //! snapshot, containers beside VMs, garbage. The service does it when it is woken; without one, a
 //! detached child does it once.
 
+use std::cell::RefCell;
+
 use crate::deadline::Deadline;
 use crate::host::docker::Docker;
 use crate::host::libvirt::Libvirt;
@@ -24,19 +26,42 @@ pub fn host_names(context: &Context, deadline: Deadline) -> Vec<Fault> {
     each(context, |network, _| surroundings::host_names(context, network, deadline).map(drop))
 }
 
-/// Containers that VMs want beside them, and those that they no longer want.
-pub fn containers(context: &Context, deadline: Deadline) -> Vec<Fault> {
-    match Docker::connect(deadline.at_most(super::ASK)) {
-        // A network where much is to be done leaves time for those after it.
-        Ok(docker) => each(context, |network, left| {
-            let notes =
-                containers::attach(context, network, &docker, deadline.at_most(deadline.left() / left))?;
-            notes.into_iter().reduce(Fault::and).map_or(Ok(()), Err)
-        }),
-        // Absent: there is nothing to attach. The next apply finds it.
-        Err(fault) if fault.kind() == crate::model::Kind::Missing => Vec::new(),
-        Err(fault) => vec![fault],
+/// What is to be told of a round of containers.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// What failed.
+    pub faults: Vec<Fault>,
+    /// What containers' labels ask for in vain, and what of them could not be read: nothing failed.
+    pub notes: Vec<Fault>,
+}
+
+impl Round {
+    /// All of it, for a log.
+    #[must_use]
+    pub fn all(self) -> Vec<Fault> {
+        self.faults.into_iter().chain(self.notes).collect()
     }
+}
+
+/// Containers that VMs want beside them, and those that they no longer want.
+pub fn containers(context: &Context, deadline: Deadline) -> Round {
+    let mut round = Round::default();
+    match Docker::connect(deadline.at_most(super::ASK)) {
+        Ok(docker) => {
+            let notes = RefCell::new(Vec::new());
+            round.faults = each(context, |network, left| {
+                // A network where much is to be done leaves time for those after it.
+                let until = deadline.at_most(deadline.left() / left);
+                notes.borrow_mut().extend(containers::attach(context, network, &docker, until)?);
+                Ok(())
+            });
+            round.notes = notes.into_inner();
+        }
+        // Absent: there is nothing to attach. The next apply finds it.
+        Err(fault) if fault.kind() == crate::model::Kind::Missing => {}
+        Err(fault) => round.faults.push(fault),
+    }
+    round
 }
 
 /// Frees what nobody can come back to, as far as libvirt and Docker can be asked.

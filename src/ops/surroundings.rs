@@ -339,10 +339,8 @@ pub(super) fn tell_others(context: &Context, of: &NetworkName, deadline: Deadlin
     let soon = deadline.at_most(super::ASK);
     let Ok((up, _)) = up_networks(context) else { return };
     for other in up.iter().filter(|n| n.name != *of) {
-        // One whose file names another bridge since is more than names, and waits for an `apply`.
-        let same = |s: status::Status| s.bridge.as_ref() == Some(&other.bridge);
-        if soon.passed() || !status::load(&context.places, &other.name).is_ok_and(same) {
-            continue;
+        if soon.passed() {
+            return;
         }
         match super::apply::apply(context, Some(&other.name), Extent::Boot, soon) {
             Ok((reports, faults)) => {

@@ -65,7 +65,7 @@ pub fn run(context: Context) -> Result<()> {
     })?;
     let containers = Worker::start("containers", {
         let context = context.clone();
-        move || ops::settle::containers(&context, Deadline::after(CONTAINERS_LIMIT))
+        move || ops::settle::containers(&context, Deadline::after(CONTAINERS_LIMIT)).all()
     })?;
     let garbage = Worker::start("garbage", {
         let context = context.clone();

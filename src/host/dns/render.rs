@@ -109,6 +109,10 @@ fn other_zones(text: &mut String, network: &Network, together: &[Network]) {
         for zone in std::iter::once(other.zone.to_string()).chain(other.reverse_zones()) {
             let _ = writeln!(text, "server=/{zone}/{address}");
         }
+        if network.stop_rebind {
+            // A private address is what is to be expected of it.
+            let _ = writeln!(text, "rebind-domain-ok=/{}/", other.zone);
+        }
     }
 }
 

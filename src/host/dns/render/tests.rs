@@ -172,6 +172,13 @@ fn the_zones_of_other_networks_are_asked_of_their_own_resolvers() -> Result {
             "server=/0.0.0.0.0.0.0.0.2.0.0.0.0.0.d.f.ip6.arpa/10.0.2.1",
         ]
     );
+    let mut careful = own.clone();
+    careful.stop_rebind = true;
+    let text_of_careful =
+        super::config(&careful, &together, Role::Names, folder, Path::new("/etc/resolv.conf"))
+            .unwrap_or_default();
+    assert!(text_of_careful.contains("rebind-domain-ok=/dev.in.test/\n"), "{text_of_careful}");
+    assert!(!text.contains("rebind-domain-ok"));
     // Neither their order nor who gives addresses makes another config.
     together.reverse();
     assert_eq!(config(Role::Names, &together), text);

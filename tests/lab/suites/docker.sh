@@ -113,6 +113,9 @@ test_a_label_that_comes_too_late_is_told_of() {
 	docker rm -f other >/dev/null
 	sleep 2
 	same "$(journalctl -q -u hybrid-hook --since -1min | grep -c "web.*hybrid.ip: it came on")" 1
+	# A person is told as well; nothing failed.
+	hybrid-hook apply >"$T/out" 2>&1
+	holds "$T/out" 'warning: container "web": label hybrid.ip: it came on'
 }
 
 test_one_connected_by_hand_is_never_touched() {

@@ -348,6 +348,8 @@ test_overlap() {
 	hybrid-hook network create lan --subnet 10.60.0.0/24 >/dev/null 2>&1
 	sed -i 's/10\.60\.0\./10.59.7./g' /etc/hybrid-hook/networks/lan.toml
 	refused 3 'overlaps 10.59.0.0/16 of Docker network "t-docker"' -- hybrid-hook apply lan
+	# Nor does it come with a boot, where nobody can be asked.
+	hybrid-hook apply --boot lan
 	ip address show dev hyb-lan | has 10.60.0.1/24
 	check overlap ok
 	sed -i 's/10\.59\.7\./10.60.0./g' /etc/hybrid-hook/networks/lan.toml

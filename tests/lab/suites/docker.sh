@@ -105,16 +105,22 @@ test_an_address_that_docker_leaves_out_is_not_asked_for() {
 }
 
 test_a_label_that_comes_too_late_is_told_of() {
+	local since
+	since=$(date '+%F %T')
+	log() { journalctl -q -u hybrid-hook --since "$since"; }
 	container web --network hybrid-net --label hybrid.ip=10.0.1.30 --label hybrid.hostname=--
-	eventually 5 eval 'journalctl -q -u hybrid-hook --since -1min | has "hybrid.ip: it came on network hybrid with"'
-	eventually 5 eval 'journalctl -q -u hybrid-hook --since -1min | has "hybrid.hostname: .* holds no letter"'
+	eventually 5 eval 'log | has "hybrid.ip: it came on network hybrid with"'
+	eventually 5 eval 'log | has "hybrid.hostname: .* holds no letter"'
 	# Once, whatever happens beside it.
 	container other --network hybrid-net
 	docker rm -f other >/dev/null
 	sleep 2
-	same "$(journalctl -q -u hybrid-hook --since -1min | grep -c "web.*hybrid.ip: it came on")" 1
+	same "$(log | grep -c "web.*hybrid.ip: it came on")" 1
 	# A person is told as well; nothing failed.
-	hybrid-hook apply >"$T/out" 2>&1
+	hybrid-hook apply >"$T/out" 2>&1 || {
+		cat "$T/out"
+		return 1
+	}
 	holds "$T/out" 'warning: container "web": label hybrid.ip: it came on'
 }
 

@@ -293,9 +293,15 @@ fn a_failed_connect_leaves_nothing_in_the_container() {
         assert!(!there.contains("hybrid-test-net"), "{there}");
         assert_eq!(route("hht-a"), before);
     };
-    // One that Docker itself refuses: it is excluded.
-    let want = Want { ip: Some("10.77.1.67".parse().unwrap()), ..Want::default() };
-    let (_, text) = kind(host.docker.connect_container(&net, &id, &want, soon())).unwrap();
+    let asking = |ip: &str| {
+        let want = Want { ip: Some(ip.parse().unwrap()), ..Want::default() };
+        kind(host.docker.connect_container(&net, &id, &want, soon())).unwrap()
+    };
+    // One that Docker leaves out is not asked of it.
+    let (got, text) = asking("10.77.1.67");
+    assert!(got == Kind::Refused && text.contains("left out"), "{text}");
+    // One that Docker itself refuses: the gateway has it.
+    let (_, text) = asking("10.77.1.1");
     assert!(text.contains("Docker says"), "{text}");
     nothing_left();
     for i in 0..3 {

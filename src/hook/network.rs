@@ -94,16 +94,9 @@ fn act(
             }
             let request = ClaimRequest {
                 hostname,
-                owner,
-                mac,
-                ip: None,
-                aliases: Vec::new(),
-                groups: Vec::new(),
-                containers: None,
-                sole_nic: false,
-                avoid: Vec::new(),
                 // `prepare` comes before a domain's ports: this NIC was plugged in, and nobody has probed.
                 probe: true,
+                ..ClaimRequest::of(owner, mac)
             };
             let granted = ops::claim::claim(context, &network.name, request, lock)?;
             ops::render::lease(context, &granted.network, &granted.lease, deadline)?;

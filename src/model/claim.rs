@@ -55,6 +55,25 @@ pub struct ClaimRequest {
     pub probe: bool,
 }
 
+impl ClaimRequest {
+    /// Any address for a NIC, no name, and nothing probed.
+    #[must_use]
+    pub fn of(owner: Owner, mac: MacAddress) -> Self {
+        Self {
+            owner,
+            mac,
+            ip: None,
+            hostname: None,
+            aliases: Vec::new(),
+            groups: Vec::new(),
+            containers: None,
+            sole_nic: false,
+            avoid: Vec::new(),
+            probe: false,
+        }
+    }
+}
+
 /// What was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {

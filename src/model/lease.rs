@@ -184,28 +184,43 @@ impl Lease {
     pub fn reservation(&self, now: u64) -> Option<Self> {
         let hostname = self.reserved_for.clone().filter(|_| self.reserved)?;
         Some(Self {
-            address: self.address,
-            mac: None,
+            handover: self.mac.map(|mac| Handover::from(mac, now)),
+            ..Self::reserved(self.address, None, Some(hostname), self.generation, now)
+        })
+    }
+
+    /// A person's reservation that nobody has claimed: for a MAC or for a host name.
+    #[must_use]
+    pub fn reserved(
+        address: IpAddr,
+        mac: Option<MacAddress>,
+        hostname: Option<DnsLabel>,
+        generation: u64,
+        now: u64,
+    ) -> Self {
+        Self {
+            address,
+            mac,
             owner: None,
             state: LeaseState::Reserved,
             boot: None,
             fixed: true,
             reserved: true,
-            reserved_for: Some(hostname.clone()),
-            generation: self.generation,
+            reserved_for: hostname.clone(),
+            generation,
             since: now,
             changed: now,
             unprobed: false,
-            hostname: Some(hostname),
+            hostname,
             aliases: Vec::new(),
             groups: Vec::new(),
             containers: None,
             running: false,
             sole_nic: false,
             tap: None,
+            handover: None,
             address6: None,
-            handover: self.mac.map(|mac| Handover::from(mac, now)),
-        })
+        }
     }
 
     /// The IPv6 address beside it, on a network of both families.

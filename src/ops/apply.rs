@@ -50,17 +50,14 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
         return Ok(None);
     }
     let network = &written.network;
-    if extent == Extent::Boot
-        && let Ok(Some(applied)) = networks::applied(&context.places, name)
-        && applied != *network
-    {
+    if extent == Extent::Boot && in_force != *network {
         // Docker and libvirt can't be asked: an edit waits for the next whole `apply`.
-        let report = surroundings::raise(context, &applied, extent, false, deadline);
-        network::publish(context, &applied, true)?;
+        let report = surroundings::raise(context, &in_force, extent, false, deadline);
+        network::publish(context, &in_force, true)?;
         return Ok(Some(report));
     }
     let subnets = |n: &Network| n.families().map(|f| f.subnet).collect::<Vec<_>>();
-    let moves = extent == Extent::Whole && subnets(network) != subnets(&in_force);
+    let moves = subnets(network) != subnets(&in_force);
     let taken = edited::refuse_newcomer(context, network)
         .and_then(|()| edited::refuse_misfits(context, network))
         .and_then(|()| match moves {

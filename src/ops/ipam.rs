@@ -78,19 +78,13 @@ pub fn request(
     if !key {
         return companion(context, &network, mac, wanted, deadline);
     }
+    let owner = Owner { id: OwnerId::of_endpoint(mac), origin: Origin::Container, name: None };
     let request = ClaimRequest {
-        owner: Owner { id: OwnerId::of_endpoint(mac), origin: Origin::Container, name: None },
-        mac,
         ip: wanted,
-        hostname: None,
-        aliases: Vec::new(),
-        groups: Vec::new(),
-        containers: None,
-        sole_nic: false,
-        avoid: Vec::new(),
         // Hosts that no registry knows are on somebody else's bridge. On ours it would only cost time, at
         // every start of every container.
         probe: network.adopt,
+        ..ClaimRequest::of(owner, mac)
     };
     Ok(claim::claim(context, &network.name, request, deadline)?.lease.address)
 }

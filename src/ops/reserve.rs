@@ -68,29 +68,7 @@ pub fn reserve(
             moved_from = Some(other.address);
             generation = other.generation + 1;
         }
-        let lease = Lease {
-            address,
-            mac,
-            owner: None,
-            state: LeaseState::Reserved,
-            boot: None,
-            fixed: true,
-            reserved: true,
-            reserved_for: hostname.clone(),
-            generation,
-            since: context.now(),
-            changed: context.now(),
-            unprobed: false,
-            hostname,
-            aliases: Vec::new(),
-            groups: Vec::new(),
-            containers: None,
-            running: false,
-            sole_nic: false,
-            tap: None,
-            handover: None,
-            address6: None,
-        };
+        let lease = Lease::reserved(address, mac, hostname, generation, context.now());
         leases.put(lease.clone())?;
         if let Some(address) = moved_from {
             leases.take(address)?;

@@ -11,18 +11,8 @@ use super::host::{Host, network, nic, owner};
 
 /// Claims as the hook of a domain does.
 fn start(context: &Context, who: u64, card: u64, ip: Option<&str>) -> Outcome<Answer<Lease>> {
-    let request = ClaimRequest {
-        owner: Owner { id: owner(who)?, origin: Origin::Domain, name: Some(format!("vm{who}")) },
-        mac: nic(card)?,
-        ip: ip.map(str::parse).transpose()?,
-        hostname: None,
-        aliases: Vec::new(),
-        groups: Vec::new(),
-        containers: None,
-        sole_nic: false,
-        avoid: Vec::new(),
-        probe: false,
-    };
+    let owner = Owner { id: owner(who)?, origin: Origin::Domain, name: Some(format!("vm{who}")) };
+    let request = ClaimRequest { ip: ip.map(str::parse).transpose()?, ..ClaimRequest::of(owner, nic(card)?) };
     Ok(claim::claim(context, &network()?, request, soon()).map(|granted| granted.lease))
 }
 

@@ -48,18 +48,7 @@ fn request(origin: Origin, n: u8, ip: Option<&str>) -> Result<ClaimRequest> {
         _ => format!("{n:032x}").parse()?,
     };
     let ip = ip.map(|a| a.parse().map_err(|_| Fault::failed("address"))).transpose()?;
-    Ok(ClaimRequest {
-        owner: Owner { id, origin, name: None },
-        mac,
-        ip,
-        hostname: None,
-        aliases: Vec::new(),
-        groups: Vec::new(),
-        containers: None,
-        sole_nic: false,
-        avoid: Vec::new(),
-        probe: false,
-    })
+    Ok(ClaimRequest { ip, ..ClaimRequest::of(Owner { id, origin, name: None }, mac) })
 }
 
 fn ask(network: &Network, memory: &mut Memory, request: &ClaimRequest) -> Result<Result<Claimed, Refusal>> {

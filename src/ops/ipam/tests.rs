@@ -56,22 +56,11 @@ impl Host {
         })
     }
     fn vm(&self, n: u8, ip: Option<&str>) -> Result<String> {
-        let wish = ClaimRequest {
-            owner: Owner {
-                id: format!("{n:032x}").parse()?,
-                origin: Origin::Domain,
-                name: Some("db".into()),
-            },
-            mac: format!("52:54:00:00:00:{n:02x}").parse()?,
-            ip: ip.map(|a| a.parse().map_err(|_| Fault::failed("address"))).transpose()?,
-            hostname: None,
-            aliases: Vec::new(),
-            groups: Vec::new(),
-            containers: None,
-            sole_nic: false,
-            avoid: Vec::new(),
-            probe: false,
-        };
+        let owner =
+            Owner { id: format!("{n:032x}").parse()?, origin: Origin::Domain, name: Some("db".into()) };
+        let ip = ip.map(|a| a.parse().map_err(|_| Fault::failed("address"))).transpose()?;
+        let mac = format!("52:54:00:00:00:{n:02x}").parse()?;
+        let wish = ClaimRequest { ip, ..ClaimRequest::of(owner, mac) };
         let granted = claim::claim(&self.context, &"hybrid".parse()?, wish, soon())?;
         Ok(granted.lease.address.to_string())
     }

@@ -19,6 +19,8 @@ pub const SERVICE_LABEL: &str = "com.docker.compose.service";
 pub const ONE_OFF_LABEL: &str = "com.docker.compose.oneoff";
 /// The label that gives groups, with commas or spaces between.
 pub const GROUPS_LABEL: &str = "hybrid.groups";
+/// How many names or groups one label gives at most: each is in the registry and in the names' file.
+const MOST_WORDS: usize = 64;
 
 /// A container as the decision sees it. All text in it is from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,6 +235,10 @@ pub fn read_labels(network: &Network, container: &ContainerView) -> (ContainerRe
     let mut words = |key: &str| {
         let mut list = Vec::new();
         for word in local(key).unwrap_or_default().split([',', ' ', '\t', '\n']).filter(|w| !w.is_empty()) {
+            if list.len() == MOST_WORDS {
+                note(key, format!("only the first {MOST_WORDS} count"));
+                break;
+            }
             match DnsLabel::from_any(word) {
                 Some(name) if list.contains(&name) => {}
                 Some(name) => list.push(name),

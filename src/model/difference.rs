@@ -16,6 +16,7 @@ pub fn differences(is: &Network, wanted: &Network) -> Vec<String> {
         mtu,
         adopt,
         follows,
+        internal,
         ipam,
         host_dns,
         stop_rebind,
@@ -49,6 +50,7 @@ pub fn differences(is: &Network, wanted: &Network) -> Vec<String> {
     note("its ipam", ipam.to_string(), wanted.ipam.to_string());
     note("adoption", adopt.to_string(), wanted.adopt.to_string());
     note("the Docker network that it follows", or_none(follows.as_ref()), or_none(wanted.follows.as_ref()));
+    note("internal", internal.to_string(), wanted.internal.to_string());
     note("host DNS", host_dns.to_string(), wanted.host_dns.to_string());
     note("its stop_rebind", stop_rebind.to_string(), wanted.stop_rebind.to_string());
     found

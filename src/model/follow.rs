@@ -1,6 +1,7 @@
 //! Following: a network of ours on the bridge of a Docker network that somebody else made, such as a
 //! Compose project's. Docker's network stays as it is; ours lives as long as that one does.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -51,6 +52,10 @@ pub struct Followed {
     pub address: IpAddr,
     /// Where Docker takes addresses from, if that is not the whole subnet.
     pub range: Option<IpNet>,
+    /// What somebody reserved there (`--aux-address`).
+    pub excluded: BTreeSet<IpAddr>,
+    /// Whether it has no way out (`--internal`).
+    pub internal: bool,
     /// Its MTU, where it names one.
     pub mtu: Option<u32>,
 }
@@ -80,6 +85,7 @@ impl Followed {
             bridge: Some(self.bridge.clone()),
             docker_network: Some(self.name.clone()),
             docker_id: Some(self.id.clone()),
+            internal: self.internal,
             libvirt_network: None,
             zone: None,
             nat: Some(false),
@@ -104,15 +110,37 @@ impl Followed {
         let range = self.range.filter(|range| *range != self.subnet).map(AddressRange::from);
         if let Some(range) = range
             && let Ok(family) = Family::with_defaults(self.subnet, Some(self.gateway), None, Some(range))
+            && let Some(vm_pool) = self.largest_gap(&family.vm_pool)
         {
-            return Ok((family.vm_pool, Some(range)));
+            return Ok((vm_pool, Some(range)));
         }
         let (first, last) = (ordinal(self.subnet.network()), ordinal(self.subnet.broadcast()));
         let at = |number| address_at(number, self.subnet.network());
-        match (at(first + 1), at(last.saturating_sub(1))) {
-            (Some(first), Some(last)) if first <= last => Ok((AddressRange::new(first, last)?, None)),
-            _ => Err(Invalid::new("subnet", &self.subnet.to_string(), "has no address for a VM")),
+        let all = match (at(first + 1), at(last.saturating_sub(1))) {
+            (Some(first), Some(last)) if first <= last => Some(AddressRange::new(first, last)?),
+            _ => None,
+        };
+        let vm_pool = all.and_then(|all| self.largest_gap(&all));
+        vm_pool
+            .map(|pool| (pool, None))
+            .ok_or_else(|| Invalid::new("subnet", &self.subnet.to_string(), "has no address for a VM"))
+    }
+
+    /// The largest part of a range in which nothing is reserved; of two that are as large, the upper one.
+    fn largest_gap(&self, range: &AddressRange) -> Option<AddressRange> {
+        let (first, last) = (ordinal(range.first()), ordinal(range.last()));
+        let reserved = self.excluded.iter().filter(|a| range.contains(**a)).map(|a| ordinal(*a));
+        let mut gaps = Vec::new();
+        let mut from = first;
+        for next in reserved.chain(std::iter::once(last.saturating_add(1))) {
+            if from < next {
+                gaps.push((from, next - 1));
+            }
+            from = next.saturating_add(1);
         }
+        let (from, to) = gaps.into_iter().max_by_key(|(from, to)| (to - from, *to))?;
+        let at = |number| address_at(number, range.first());
+        AddressRange::new(at(from)?, at(to)?).ok()
     }
 }
 
@@ -133,6 +161,8 @@ mod tests {
             gateway,
             address: gateway,
             range: range.map(str::parse).transpose()?,
+            excluded: BTreeSet::new(),
+            internal: false,
             mtu: None,
         })
     }
@@ -155,6 +185,19 @@ mod tests {
         let all = of("172.20.0.0/24", Some("172.20.0.0/24"))?;
         assert_eq!(all, "172.20.0.1-172.20.0.254 beside none");
         assert!(of("172.20.0.0/31", None).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn vms_get_nothing_that_somebody_reserved() -> Outcome {
+        let of = |range: Option<&str>, excluded: &[&str]| -> Result<String, Box<dyn std::error::Error>> {
+            let mut there = followed("172.20.0.0/24", range)?;
+            there.excluded = excluded.iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
+            Ok(there.pools()?.0.to_string())
+        };
+        assert_eq!(of(None, &["172.20.0.254"])?, "172.20.0.1-172.20.0.253");
+        assert_eq!(of(None, &["172.20.0.100", "172.20.0.250", "10.0.0.1"])?, "172.20.0.101-172.20.0.249");
+        assert_eq!(of(Some("172.20.0.0/25"), &["172.20.0.128", "172.20.0.5"])?, "172.20.0.129-172.20.0.254");
         Ok(())
     }
 

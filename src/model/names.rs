@@ -158,21 +158,31 @@ fn check_dns_label(text: &str) -> Result<(), Invalid> {
 }
 
 impl DnsLabel {
-    /// Makes a label of any name: lower case, every run of characters that a label can't hold
-    /// becomes one `-`, none at the ends, 63 at most. `None` when nothing is left.
+    /// Makes a label of any name: lower case, every run in which there are characters that a label can't hold
+    /// becomes one `-`, none at the ends, 63 at most. `None` when nothing is left. A run of `-` alone stays as it is:
+    /// in `xn--p1ai` it means something.
     #[must_use]
     pub fn from_any(name: &str) -> Option<Self> {
         let mut label = String::with_capacity(name.len().min(64));
+        let (mut dashes, mut others) = (0_usize, false);
         for c in name.chars().flat_map(char::to_lowercase) {
             if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                if !label.is_empty() {
+                    let between = if others { 1 } else { dashes };
+                    label.extend(std::iter::repeat_n('-', between.min(63)));
+                }
+                (dashes, others) = (0, false);
                 label.push(c);
-            } else if !label.is_empty() && !label.ends_with('-') {
-                label.push('-');
+            } else if c == '-' {
+                dashes = dashes.saturating_add(1);
+            } else {
+                others = true;
             }
             if label.len() >= 63 {
                 break;
             }
         }
+        label.truncate(63);
         let label = label.trim_end_matches('-');
         (!label.is_empty()).then(|| Self(label.to_owned()))
     }
@@ -357,6 +367,10 @@ mod tests {
         let label = |n: &str| DnsLabel::from_any(n).map(String::from);
         assert_eq!(label("My_App.1").as_deref(), Some("my-app-1"));
         assert_eq!(label("--x--").as_deref(), Some("x"));
+        assert_eq!(label("xn--p1ai").as_deref(), Some("xn--p1ai"));
+        assert_eq!(label("my__app").as_deref(), Some("my-app"));
+        assert_eq!(label("My App - 2").as_deref(), Some("my-app-2"));
+        assert_eq!(label(&format!("{}--b", "a".repeat(61))), Some("a".repeat(61)));
         assert_eq!(label("日本"), None);
         assert_eq!(label(&"a".repeat(300)).map(|l| l.len()), Some(63));
     }

@@ -79,6 +79,8 @@ pub struct Network {
     pub adopt: bool,
     /// The Docker network that it follows: somebody else's, on whose bridge it is and with which it goes.
     pub follows: Option<DockerId>,
+    /// Whether what it follows has no way out, by route or by name (`docker network create --internal`).
+    pub internal: bool,
     /// Who gives containers their addresses.
     pub ipam: Ipam,
     /// Whether our resolver is written into a plain resolv.conf(5) of the host.

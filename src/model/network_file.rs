@@ -29,6 +29,9 @@ pub struct NetworkFile {
     /// The id of a Docker network that somebody else made, which this network follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub docker_id: Option<DockerId>,
+    /// That Docker network has no way out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub internal: bool,
     /// The libvirt network's name; by default `NAME-net`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub libvirt_network: Option<DockerName>,
@@ -124,6 +127,7 @@ impl NetworkFile {
             mtu: self.mtu.unwrap_or(1500),
             adopt: self.adopt,
             follows: self.docker_id.clone(),
+            internal: self.internal,
             ipam: self.ipam.unwrap_or_default(),
             host_dns: self.host_dns,
             stop_rebind: self.stop_rebind,
@@ -136,6 +140,9 @@ impl NetworkFile {
         // Docker makes and removes that bridge, and does NAT for it.
         if let Some(id) = network.follows.as_ref().filter(|_| !network.adopt || network.nat) {
             return Err(Invalid::new("docker_id", id.as_str(), "needs adopt = true and nat = false"));
+        }
+        if network.internal && network.follows.is_none() {
+            return Err(Invalid::new("internal", "true", "is for a network that follows one of Docker's"));
         }
         // RFC 791: 576 is what every host takes; RFC 8200: 1280 for IPv6. The kernel's bridge stops at 65535.
         let least = if network.ipv6.is_some() { 1280 } else { 576 };
@@ -250,6 +257,7 @@ mod tests {
         assert!(error("").contains("format = 1"));
         assert!(error("format = 1\nbrigde = \"x\"\n").contains("brigde"));
         assert!(error("format = 1\n").contains("neither"));
+        assert!(error("format = 1\ninternal = true\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n").contains("follows"));
         assert!(error("format = 1\nmtu = 12\n[ipv4]\nsubnet = \"10.0.1.0/24\"\n").contains("MTU"));
     }
 }

@@ -268,7 +268,10 @@ fn connect(
         };
         claimed = Some(claim::claim(context, &network.name, wish, deadline)?);
     }
-    let aliases = request.hostname.iter().chain(&request.aliases).cloned().collect();
+    // Not the name that Docker itself knows: an alias would stay behind when the container is renamed.
+    let own = DnsLabel::from_any(name);
+    let hostname = request.hostname.iter().filter(|h| own.as_ref() != Some(*h));
+    let aliases = hostname.chain(&request.aliases).cloned().collect();
     let want = Want { ip: request.ip, mac, aliases };
     match docker.connect_container(network, container, &want, deadline) {
         Ok(made) => {

@@ -78,11 +78,16 @@ fn names(text: &mut String, network: &Network, folder: &Path, resolvers: &Path) 
          local=/{zone}/\n\
          local=//\n\
          domain-needed\n\
-         resolv-file={resolvers}\n\
+         {others}\n\
          dns-loop-detect\n\
          cache-size={CACHE}\n",
         folder = folder.display(),
-        resolvers = resolvers.display(),
+        // Names are a way out, too.
+        others = if network.internal {
+            "no-resolv".to_owned()
+        } else {
+            format!("resolv-file={}", resolvers.display())
+        },
     );
     if network.stop_rebind {
         text.push_str("stop-dns-rebind\n");
@@ -186,7 +191,7 @@ fn ipv4_ranges(text: &mut String, network: &Network, family: &Family, address: I
          # \"static\": no address for a NIC that we don't know.\n\
          dhcp-range={},static,{},{LEASE_TIME}\n\
          # A guest whose only NIC this is gets route and resolver; another has them from elsewhere.\n\
-         dhcp-option=tag:sole,option:router,{}\n\
+         dhcp-option=tag:sole,option:router{}\n\
          dhcp-option=tag:sole,option:dns-server,{address}\n\
          dhcp-option=tag:sole,option:domain-name,{zone}\n\
          dhcp-option=tag:sole,option:domain-search,{zone}\n\
@@ -194,7 +199,7 @@ fn ipv4_ranges(text: &mut String, network: &Network, family: &Family, address: I
          dhcp-option=tag:!sole,option:dns-server\n",
         subnet.network(),
         subnet.netmask(),
-        family.gateway,
+        if network.internal { String::new() } else { format!(",{}", family.gateway) },
     );
     if network.mtu != 1500 {
         let _ = writeln!(text, "dhcp-option=option:mtu,{}", network.mtu);

@@ -48,6 +48,8 @@ impl Docker {
             gateway: pool.gateway.unwrap_or(address),
             address,
             range: pool.range,
+            excluded: pool.excluded.clone(),
+            internal: there.internal,
             mtu: there.options.get(MTU_OPTION).and_then(|mtu| mtu.parse().ok()),
         })
     }

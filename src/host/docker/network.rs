@@ -37,6 +37,8 @@ pub struct DockerNetwork {
     pub ipv4: Option<bool>,
     /// Whether it has IPv6.
     pub ipv6: bool,
+    /// Whether Docker keeps its containers from the world.
+    pub internal: bool,
     /// Who gives out its addresses: `default` is Docker itself.
     pub ipam_driver: String,
     /// Its subnets, gateways and ranges.
@@ -306,6 +308,7 @@ fn read(there: NetworkInspect) -> DockerNetwork {
         options: there.options.unwrap_or_default().into_iter().collect(),
         ipv4: there.enable_ipv4,
         ipv6: there.enable_ipv6.unwrap_or(false),
+        internal: there.internal.unwrap_or(false),
         ipam_driver: one_line(ipam.driver.as_deref().unwrap_or("default"), 64),
         pools: configs.iter().filter_map(Pool::read).collect(),
         endpoints,

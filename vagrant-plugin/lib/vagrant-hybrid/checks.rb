@@ -91,9 +91,13 @@ module VagrantPlugins
         # @return [String, nil] nil where nothing is left of it
         def to_label(text)
           text = text.encode('UTF-8', invalid: :replace, undef: :replace, replace: '-').scrub('-')
-          label = text.downcase.gsub(/[^a-z0-9]+/, '-').delete_prefix('-')
-          label = label[0, LABEL_LENGTH].delete_suffix('-')
+          label = cut(text.downcase.gsub(/[^a-z0-9]*[^a-z0-9-][^a-z0-9]*/, '-').sub(/\A-+/, ''), LABEL_LENGTH)
           label.empty? ? nil : label
+        end
+
+        # No longer than +longest+, and no dash at the end.
+        def cut(label, longest)
+          label[0, longest].sub(/-+\z/, '')
         end
 
         # A value as a message shows it: on one line and not too long.

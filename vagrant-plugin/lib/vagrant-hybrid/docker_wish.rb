@@ -21,7 +21,7 @@ module VagrantPlugins
         return docker unless docker.is_a?(String)
 
         label = Checks.to_label(docker)
-        label ? label[0, Checks::NETWORK_LENGTH].delete_suffix('-') : docker
+        label ? Checks.cut(label, Checks::NETWORK_LENGTH) : docker
       end
 
       def problems

@@ -409,8 +409,11 @@ impl Show {
         lines.push(("Docker network", network.docker_network.to_string()));
         lines.push(("libvirt network", network.libvirt_network.to_string()));
         lines.push(("leases", snapshot.leases.len().to_string()));
-        let edited = snapshot.up && networks::edited(&around.places, &network).is_some();
-        let edited = if edited { " (edited; hybrid-hook apply puts it in force)" } else { "" };
+        let edited = match networks::edited(&around.places, &network).filter(|_| snapshot.up) {
+            Some(Ok(_)) => " (edited; hybrid-hook apply puts it in force)",
+            Some(Err(_)) => " (edited and can't be used; hybrid-hook apply says why)",
+            None => "",
+        };
         lines.push(("file", format!("{}{edited}", around.places.network_file(&self.name).display())));
         for (what, value) in lines {
             output::line(&format!("{what:<16} {value}"))?;

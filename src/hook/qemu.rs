@@ -219,13 +219,13 @@ impl Subject {
         }
         let request = nic.claim(self.owner.clone());
         granted.push(ops::claim::claim(context, &nic.network, request, deadline.at_most(lock::patience()))?);
+        let wait = deadline.at_most(lock::patience());
         if let Some(wanted) = self.block(nic) {
-            granted.extend(ops::delegation::claim(
-                context,
-                &nic.network,
-                &wanted,
-                deadline.at_most(lock::patience()),
-            )?);
+            granted.extend(ops::delegation::claim(context, &nic.network, &wanted, wait)?);
+        } else if let Err(fault) =
+            ops::delegation::forget(context, &nic.network, &self.owner.id, nic.mac, wait)
+        {
+            log::warn!("the block that {} no longer asks for is kept: {fault}", nic.mac);
         }
         Ok(())
     }
@@ -361,10 +361,11 @@ fn filter(
     };
     for nic in &domain.nics {
         let patience = deadline.at_most(lock::patience());
-        let (network, owner) = (&nic.network, &domain.owner.id);
-        let other = match nic.request.ip {
-            Some(address) => ops::claim::in_the_way(context, network, nic.mac, owner, address, patience),
-            None => ops::claim::taken_from(context, network, nic.mac),
+        let other = if nic.request.ip.is_some() {
+            let request = nic.claim(domain.owner.clone());
+            ops::claim::in_the_way(context, &nic.network, &request, patience)
+        } else {
+            ops::claim::taken_from(context, &nic.network, nic.mac)
         };
         match other {
             Ok(None) => {}

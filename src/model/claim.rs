@@ -321,7 +321,8 @@ fn passes_on(lease: &Lease, request: &ClaimRequest) -> bool {
 }
 
 /// Whether the entry at an address gives way to a request for just that address.
-fn gives_way(network: &Network, there: &Lease, request: &ClaimRequest, boot: &BootId) -> bool {
+#[must_use]
+pub fn gives_way(network: &Network, there: &Lease, request: &ClaimRequest, boot: &BootId) -> bool {
     if there.mac == Some(request.mac) {
         return true;
     }

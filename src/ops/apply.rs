@@ -38,7 +38,10 @@ pub fn apply(
 /// Applies one network; `None` where it is to be down.
 fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline) -> Result<Option<Report>> {
     let guard = network::operation(context, name, deadline)?;
-    let written = networks::as_written(&context.places, name)?;
+    let written = match networks::as_written(&context.places, name) {
+        Ok(written) => written,
+        Err(fault) => return Err(kept(context, name, extent, fault, deadline)),
+    };
     // A copy that can't be read is written again below.
     let in_force = networks::load(&context.places, name).unwrap_or_else(|_| written.network.clone());
     if extent == Extent::Whole
@@ -66,17 +69,25 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
         })
         .and_then(|()| edited::put_in_force(context, &written, deadline));
     if let Err(fault) = taken {
-        let applied = networks::applied(&context.places, name);
-        let Ok(Some(in_force)) = applied else { return Err(fault) };
-        // What is in force is kept in order all the same, after a boot as well.
-        let kept = surroundings::raise(context, &in_force, extent, false, deadline).into_result();
-        return Err(match kept.and_then(|_| network::publish(context, &in_force, true)) {
-            Ok(()) => fault,
-            Err(other) => fault.and(other),
-        });
+        return Err(kept(context, name, extent, fault, deadline));
     }
     let report = surroundings::raise(context, network, extent, false, deadline);
     network::publish(context, network, true)?;
     drop(guard);
     Ok(Some(report))
+}
+
+/// A file that can't be applied: what is in force is kept in order all the same, after a boot as well. The fault, with
+/// those of that.
+fn kept(context: &Context, name: &NetworkName, extent: Extent, fault: Fault, deadline: Deadline) -> Fault {
+    let up = status::load(&context.places, name).is_ok_and(|status| status.up);
+    let Ok(Some(in_force)) = networks::applied(&context.places, name) else { return fault };
+    if !up {
+        return fault;
+    }
+    let kept = surroundings::raise(context, &in_force, extent, false, deadline).into_result();
+    match kept.and_then(|_| network::publish(context, &in_force, true)) {
+        Ok(()) => fault,
+        Err(other) => fault.and(other),
+    }
 }

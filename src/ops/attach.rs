@@ -11,7 +11,7 @@ use crate::registry::networks;
 
 use super::claim::Granted;
 use super::release::Which;
-use super::{Context, claim, release, render};
+use super::{Context, claim, delegation, release, render};
 
 /// The running domain alone.
 const LIVE: Affects = Affects { live: true, config: false };
@@ -133,7 +133,15 @@ fn plug(
         origin: Origin::Domain,
         name: Some(text.domain.name.chars().take(200).collect()),
     };
-    let granted = claim_live(context, network, request, &nic, &owner, live, deadline)?;
+    let granted = claim_live(context, network, &nic, &owner, live, deadline)?;
+    // A guest that keeps its address for now has it in its memory: saved, it must come back to that.
+    let new = if request.ip.is_some_and(|ip| ip != granted.lease.address) {
+        let before = Domain::read(live.as_bytes()).map(|d| d.requests).unwrap_or_default();
+        let ip = before.iter().flatten().find(|r| r.network == network.name).and_then(|r| r.ip);
+        domain_xml::add(live.as_bytes(), network, &NicRequest { ip, ..request.clone() })?
+    } else {
+        new
+    };
     let mut plugged = Plugged {
         attached: Attached {
             domain: text.domain.name.clone(),
@@ -189,7 +197,6 @@ fn finish_plug(
 fn claim_live(
     context: &Context,
     network: &Network,
-    request: &NicRequest,
     nic: &NicPlan,
     owner: &Owner,
     live: &str,
@@ -202,10 +209,7 @@ fn claim_live(
         && held.state_now(&context.boot) == LeaseState::Active
         && wish.ip != Some(held.address)
     {
-        if let Some(address) = request.ip
-            && let Some(taken) =
-                claim::in_the_way(context, &network.name, nic.mac, &owner.id, address, deadline)?
-        {
+        if let Some(taken) = claim::in_the_way(context, &network.name, &wish, deadline)? {
             return Err(taken);
         }
         return claim::change_wishes(context, &network.name, &wish, deadline);
@@ -356,6 +360,7 @@ fn unplug(
     if let Err(kept) = let_go(detached, text, mac, &network.name) {
         return Ok(Some(kept));
     }
+    delegation::forget(context, &network.name, &owner, mac, deadline)?;
     let which = Which { owner, macs: vec![mac], generation: None };
     release::release(context, &network.name, &which, false, deadline).map(|_| None)
 }

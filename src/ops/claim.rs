@@ -326,21 +326,23 @@ pub fn taken_from(context: &Context, name: &NetworkName, mac: MacAddress) -> Res
     }))
 }
 
-/// Why `address` can't be this NIC's any more: another holds it now.
+/// Why the address that is asked for can't be this NIC's any more: another holds it now. By the rule of a claim, which
+/// follows.
 pub fn in_the_way(
     context: &Context,
     name: &NetworkName,
-    mac: MacAddress,
-    owner: &OwnerId,
-    address: IpAddr,
+    request: &ClaimRequest,
     deadline: Deadline,
 ) -> Result<Option<Fault>> {
-    let there = Registry::of(&context.places, name).change(deadline, |_, leases| leases.at(address))?;
-    Ok(there.filter(|l| l.mac != Some(mac)).and_then(|lease| {
-        let state = lease.state_now(&context.boot);
-        let waits = state == LeaseState::Idle && (!lease.fixed || lease.is_owned_by(owner));
-        (!waits).then(|| refused(name, &Refusal::Taken(Box::new(lease), state)))
-    }))
+    let Some(address) = request.ip else { return Ok(None) };
+    Registry::of(&context.places, name).change(deadline, |network, leases| {
+        let there = leases.at(address)?;
+        let taken = there.filter(|lease| !claim::gives_way(network, lease, request, &context.boot));
+        Ok(taken.map(|lease| {
+            let state = lease.state_now(&context.boot);
+            refused(name, &Refusal::Taken(Box::new(lease), state))
+        }))
+    })
 }
 
 /// Notes that the owner runs, and by which tap. The lease as it stands then; `None` where the NIC has none.

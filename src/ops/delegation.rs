@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use crate::deadline::Deadline;
 use crate::model::claim::{ClaimRequest, LeaseView};
 use crate::model::delegation::BlockSize;
-use crate::model::{DnsLabel, Fault, Lease, LeaseState, MacAddress, Network, NetworkName, Owner, Result};
+use crate::model::{
+    DnsLabel, Fault, Lease, LeaseState, MacAddress, Network, NetworkName, Owner, OwnerId, Result,
+};
 use crate::registry::{Registry, Transaction};
 
 use super::Context;
 use super::claim::{self, Granted};
+use super::release::{self, Which};
 
 /// What is asked.
 #[derive(Debug, Clone)]
@@ -191,6 +194,24 @@ fn drop_rest(leases: &mut Transaction, name: &NetworkName, wanted: &Wanted) -> R
         }
     }
     Ok(dropped)
+}
+
+/// Frees the block that a NIC has and no longer asks for. Most have none, which costs one look.
+pub fn forget(
+    context: &Context,
+    name: &NetworkName,
+    owner: &OwnerId,
+    nic: MacAddress,
+    deadline: Deadline,
+) -> Result<()> {
+    let macs: Vec<MacAddress> = BlockSize::all_macs(name, nic).collect();
+    // Every block begins with the first.
+    let first = macs.first().map(|mac| claim::held(context, name, *mac, owner, deadline)).transpose()?;
+    if first.flatten().is_none() {
+        return Ok(());
+    }
+    let which = Which { owner: owner.clone(), macs, generation: None };
+    release::release(context, name, &which, true, deadline).map(drop)
 }
 
 /// Whether the whole block is held and active. Without a lock.

@@ -1,6 +1,7 @@
 //! A network's file that was edited: what stands against it, and how it comes into force.
 
 use crate::deadline::Deadline;
+use crate::host::bridge;
 use crate::model::{Fault, Lease, LeaseState, Network, NetworkName, Origin, Result};
 use crate::registry::networks::{self, Written};
 use crate::registry::status::{self, Status};
@@ -21,6 +22,8 @@ pub(super) fn put_in_force(context: &Context, written: &Written, deadline: Deadl
         if status.up {
             in_use::refuse(context, &before, deadline)?;
         }
+        // Before the old one goes: what has the new name may be somebody else's.
+        bridge::deviations(network, bridge::read(&network.bridge, deadline)?.as_ref())?;
         surroundings::lower(context, &before, deadline).into_result()?;
     }
     // Read again: the kernel's settings that were put back are no longer in it.

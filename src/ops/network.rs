@@ -70,6 +70,7 @@ pub fn create(
         taken.extend(others(&wanted, &wanted.bridge, deadline)?);
     }
     refuse_overlap(&wanted, &taken)?;
+    let earlier = context.places.network_state(name).exists();
     if !networks::create(&context.places, name, file)? {
         return Err(Fault::refused(format!("network {name} was created by somebody else just now")));
     }
@@ -80,9 +81,13 @@ pub fn create(
     match up(context, name, deadline) {
         Ok(report) => Ok(Created { network: wanted, existed: false, report: Some(report) }),
         Err(fault) => {
-            let undone = networks::delete(&context.places, name)
-                .and_then(|()| Registry::of(&context.places, name).remove_all(deadline))
-                .and_then(|()| dns::forget(name, &context.places));
+            // What an earlier network of that name has left, its leases above all, is not ours to take.
+            let undone = match earlier {
+                true => networks::withdraw(&context.places, name),
+                false => networks::delete(&context.places, name)
+                    .and_then(|()| Registry::of(&context.places, name).remove_all(deadline))
+                    .and_then(|()| dns::forget(name, &context.places)),
+            };
             Err(match undone {
                 Ok(()) => fault,
                 Err(other) => fault.and(other),
@@ -152,16 +157,28 @@ fn down_alone(context: &Context, name: &NetworkName, force: bool, deadline: Dead
 
 /// Takes every network down. None is touched when guests are on any, unless `force`.
 pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Vec<Report>> {
-    let (networks, faults) = surroundings::up_networks(context)?;
+    let (mut networks, faults) = networks::load_all(&context.places)?;
     if !force {
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
         }
+    }
+    for network in std::mem::take(&mut networks) {
+        if may_stand(context, &network.name)? {
+            networks.push(network);
+        }
+    }
+    if !force {
         for network in &networks {
             in_use::refuse(context, network, deadline)?;
         }
     }
     networks.iter().map(|network| down_alone(context, &network.name, force, deadline)).collect()
+}
+
+/// Whether a network is up, or was not taken down to the end.
+fn may_stand(context: &Context, name: &NetworkName) -> Result<bool> {
+    Ok(status::load(&context.places, name)?.up || networks::is_in_force(&context.places, name))
 }
 
 /// Deletes a network and all its leases. Refused while guests are on it, unless `force`. What was done outside, where
@@ -184,7 +201,7 @@ pub fn delete(
         if !force {
             in_use::refuse(context, network, deadline)?;
         }
-        if status::load(&context.places, name)?.up {
+        if may_stand(context, name)? {
             report = Some(take_down(context, network, deadline)?);
         }
     }

@@ -8,7 +8,7 @@ use crate::host::libvirt::Libvirt;
 use crate::host::{Change, bridge, dns, firewall, resolver, sysctl};
 use crate::model::naming;
 use crate::model::setting::Setting;
-use crate::model::{Fault, Lease, Network, NetworkName, Result};
+use crate::model::{Fault, Kind, Lease, Network, NetworkName, Result};
 use crate::registry::{Registry, networks, status};
 
 use super::{Context, containers, render};
@@ -154,14 +154,17 @@ pub(super) fn raise(
         return report;
     }
     let steps: [(String, &dyn Fn() -> Result<Change>); 4] = [
-        (format!("bridge {}", network.bridge), &|| bridge::ensure(network, deadline)),
+        (format!("bridge {}", network.bridge), &|| own_bridge(network, extent, deadline)),
         ("forwarding".to_owned(), &|| forwarding(context, network, deadline)),
         ("NAT".to_owned(), &|| nat(context, deadline)),
         ("DHCP and DNS".to_owned(), &|| names(context, network, deadline)),
     ];
     for (what, step) in steps {
-        report.add(what, step());
-        if stop_early && report.has_failed() {
+        let done = step();
+        // The device is somebody else's: nothing is to be changed on it.
+        let foreign = done.as_ref().is_err_and(|fault| fault.kind() == Kind::Refused);
+        report.add(what, done);
+        if report.has_failed() && (stop_early || (foreign && report.steps.len() == 1)) {
             return report;
         }
     }
@@ -238,6 +241,28 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
     report.add("forwarding", restore_forwarding(context, network, deadline));
     report.add(format!("bridge {}", network.bridge), bridge::remove(network, deadline));
     report
+}
+
+/// The network's bridge. dockerd, at its start, makes one for each of its networks where there is none: what it made in
+/// the place of ours becomes ours again.
+fn own_bridge(network: &Network, extent: Extent, deadline: Deadline) -> Result<Change> {
+    let done = bridge::ensure(network, deadline);
+    let foreign = done.as_ref().is_err_and(|fault| fault.kind() == Kind::Refused);
+    if !foreign || network.adopt || extent == Extent::Boot {
+        return done;
+    }
+    let docker = Docker::connect(deadline.at_most(super::ASK))
+        .and_then(|docker| docker.read_network(&network.docker_network, deadline));
+    match docker {
+        Ok(Some(there))
+            if there.ours.as_ref() == Some(&network.name)
+                && there.bridge() == Some(network.bridge.as_str()) =>
+        {
+            bridge::take_over(network, deadline)?;
+            bridge::ensure(network, deadline)
+        }
+        _ => done,
+    }
 }
 
 fn not_there(network: &Network) -> Fault {

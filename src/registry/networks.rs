@@ -22,13 +22,19 @@ pub struct Written {
     text: String,
 }
 
-/// Reads one network as it is in force: as its file was when it was last applied. Without such a copy, as for a
-/// network that is down, the file itself counts. Kind::Missing when there is none of that name.
+/// Reads one network as it is in force: as its file was when it was last applied, also where the file can't be used
+/// since. Without such a copy, as for a network that is down, the file itself counts. Kind::Missing when there is none
+/// of that name.
 pub fn load(places: &Places, name: &NetworkName) -> Result<Network> {
-    let written = as_written(places, name)?;
-    match applied_text(places, name)? {
-        Some(text) if text != written.text => parse_applied(places, name, &text),
-        _ => Ok(written.network),
+    let written = as_written(places, name);
+    if written.as_ref().is_err_and(|fault| fault.kind() == Kind::Missing) {
+        return written.map(|w| w.network);
+    }
+    match (applied_text(places, name)?, written) {
+        (Some(text), written) if written.as_ref().map_or(true, |w| w.text != text) => {
+            parse_applied(places, name, &text)
+        }
+        (_, written) => written.map(|w| w.network),
     }
 }
 
@@ -39,10 +45,15 @@ pub fn as_written(places: &Places, name: &NetworkName) -> Result<Written> {
     Ok(Written { network: parse(&path, &text, name)?, text })
 }
 
-/// What a network's file says since, where that is not what is in force. `None` also where it can't be read.
+/// What a network's file says since, where that is not what is in force; or why it can't be used.
 #[must_use]
-pub fn edited(places: &Places, in_force: &Network) -> Option<Network> {
-    as_written(places, &in_force.name).ok().map(|w| w.network).filter(|n| n != in_force)
+pub fn edited(places: &Places, in_force: &Network) -> Option<Result<Network>> {
+    match as_written(places, &in_force.name) {
+        Ok(written) => Some(written.network).filter(|n| n != in_force).map(Ok),
+        // Deleted since.
+        Err(fault) if fault.kind() == Kind::Missing => None,
+        Err(fault) => Some(Err(fault)),
+    }
 }
 
 /// The copy that is in force, if there is one.
@@ -62,6 +73,12 @@ pub fn put_in_force(places: &Places, written: &Written) -> Result<()> {
     durable::make_folder(&places.state.join("networks"), 0o700)?;
     durable::make_folder(&places.network_state(&written.network.name), 0o700)?;
     durable::replace(&path, written.text.as_bytes(), 0o600, Care::Durable).map(drop)
+}
+
+/// Whether a network has a file in force: something of it may stand outside, also where it is to be down.
+#[must_use]
+pub fn is_in_force(places: &Places, name: &NetworkName) -> bool {
+    places.applied_file(name).exists()
 }
 
 /// From now on the file itself counts.
@@ -189,5 +206,10 @@ pub fn create(places: &Places, name: &NetworkName, file: &NetworkFile) -> Result
 /// Removes a network's file. The copy goes first: left over, it would be in force for the next network of this name.
 pub fn delete(places: &Places, name: &NetworkName) -> Result<()> {
     forget_applied(places, name)?;
+    withdraw(places, name)
+}
+
+/// Removes a network's file alone, as it was before [`create`].
+pub fn withdraw(places: &Places, name: &NetworkName) -> Result<()> {
     durable::remove(&places.network_file(name))
 }

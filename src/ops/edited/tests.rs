@@ -105,14 +105,14 @@ fn an_edit_that_is_refused_changes_nothing() -> Result<()> {
         (all.iter().map(subnet).collect::<Vec<_>>(), faults.len()),
         (vec!["10.0.1.0/24".to_owned()], 0)
     );
-    let edited = networks::edited(places, &host.in_force("hybrid")?);
+    let edited = networks::edited(places, &host.in_force("hybrid")?).transpose()?;
     assert_eq!(edited.as_ref().map(subnet).as_deref(), Some("10.0.9.0/24"));
     // Once nobody is in the way, it counts.
     host.release(1, true)?;
     host.release(2, false)?;
     host.put("hybrid")?;
     assert_eq!(subnet(&host.in_force("hybrid")?), "10.0.9.0/24");
-    assert_eq!(networks::edited(places, &host.in_force("hybrid")?), None);
+    assert!(networks::edited(places, &host.in_force("hybrid")?).is_none());
     assert_eq!(host.vm(3, None)?, "10.0.9.128");
     Ok(())
 }
@@ -145,7 +145,7 @@ fn a_comment_is_no_edit_and_the_copy_follows_it_all_the_same() -> Result<()> {
     let places = &host.context.places;
     host.write("hybrid", &format!("# the network of the lab\n{FILE}"))?;
     let written = networks::as_written(places, &name("hybrid")?)?;
-    assert_eq!(networks::edited(places, &host.in_force("hybrid")?), None);
+    assert!(networks::edited(places, &host.in_force("hybrid")?).is_none());
     assert!(!networks::is_applied(places, &written)?);
     host.put("hybrid")?;
     assert!(networks::is_applied(places, &written)?);
@@ -153,9 +153,14 @@ fn a_comment_is_no_edit_and_the_copy_follows_it_all_the_same() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_can_t_be_read_is_a_fault_though_there_is_a_copy() -> Result<()> {
+fn a_file_that_can_t_be_used_does_not_count_and_one_that_is_gone_does() -> Result<()> {
     let host = host()?;
+    let places = &host.context.places;
     host.write("hybrid", "colour = \"red\"\n")?;
+    assert_eq!(host.vm(2, None)?, "10.0.1.128");
+    let edited = networks::edited(places, &host.in_force("hybrid")?).transpose();
+    assert!(edited.err().is_some_and(|f| f.to_string().contains("hybrid.toml can't be used")));
+    networks::forget_applied(places, &name("hybrid")?)?;
     assert!(words(host.in_force("hybrid")).contains("hybrid.toml can't be used"));
     std::fs::remove_file(host.context.places.network_file(&name("hybrid")?)).map_err(io)?;
     assert_eq!(host.in_force("hybrid").err().map(|f| f.kind()), Some(Kind::Missing));

@@ -95,9 +95,17 @@ fn leftovers(of: &NetworkFacts, found: &mut Findings) {
 
 /// A file that was edited, and is not in force yet.
 fn compare_file(of: &NetworkFacts, found: &mut Findings) {
-    if let Some(edited) = &of.edited {
-        let is = format!("edited and not applied: {}", differences(&of.network, edited).join("; "));
-        found.differs(Part::Files, of.file.display().to_string(), is, "in force", APPLY);
+    let what = of.file.display().to_string();
+    match &of.edited {
+        Some(Ok(edited)) => {
+            let is = format!("edited and not applied: {}", differences(&of.network, edited).join("; "));
+            found.differs(Part::Files, what, is, "in force", APPLY);
+        }
+        Some(Err(fault)) => {
+            let mend = format!("mend it, then {APPLY}; what was applied last is in force");
+            found.is_faulty(Part::Files, &what, fault, "readable", &mend);
+        }
+        None => {}
     }
 }
 
@@ -160,7 +168,7 @@ fn compare_leases(of: &NetworkFacts, found: &mut Findings) {
             return;
         }
     };
-    let file = of.edited.as_ref().unwrap_or(&of.network);
+    let file = of.edited.as_ref().and_then(|edited| edited.as_ref().ok()).unwrap_or(&of.network);
     let held = |l: &&LeaseRecord| l.fixed || l.reserved || l.state == LeaseState::Active;
     for lease in leases.iter().filter(held) {
         let Err(unfit) = file.may_lease(lease.address) else { continue };

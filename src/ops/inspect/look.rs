@@ -60,7 +60,7 @@ pub(in crate::ops) struct NetworkFacts {
     /// Whether it is to be up.
     pub(in crate::ops) up: bool,
     /// What the file says since it was last applied, if that is something else.
-    pub(in crate::ops) edited: Option<Network>,
+    pub(in crate::ops) edited: Option<Result<Network>>,
     /// The bridge that was made for it, should the file name another since; of one without a copy of its file.
     pub(in crate::ops) former_bridge: Option<InterfaceName>,
     pub(in crate::ops) leases: Result<Vec<LeaseRecord>>,

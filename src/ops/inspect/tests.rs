@@ -166,7 +166,7 @@ fn an_edited_file_is_a_difference_until_it_is_applied() -> Result<()> {
             let text = "format = 1\nmtu = 9000\n[ipv4]\nsubnet = \"10.0.2.0/24\"\n";
             let file = crate::model::network_file::NetworkFile::parse(text).map_err(Fault::failed)?;
             let held = lease(&n.network, "10.0.1.200", "52:54:00:00:00:01", Origin::Domain, None)?;
-            n.edited = Some(file.network(&n.network.name)?);
+            n.edited = Some(Ok(file.network(&n.network.name)?));
             n.leases = Ok(vec![held]);
             Ok(())
         });

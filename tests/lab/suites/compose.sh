@@ -126,6 +126,28 @@ test_a_running_vm_joins_a_project() {
 	docker network inspect shop_default >/dev/null
 }
 
+test_an_internal_network_stays_internal() {
+	project shut --internal
+	service shut web
+	joined db shut
+	virsh -q start db
+	booted db shut-default
+	project_both_ways db shut-web-1 shut
+	same "$(found web)" "$(container_address shut-web-1 shut_default)"
+	not eval 'guest "$ADDRESS" ip route | has ^default'
+	# Names are no way out either.
+	not eval 'grep -rh resolv-file= /run/hybrid-hook/dnsmasq/shut-default'
+	dig +tries=1 +time=2 "@$(hybrid-hook network show shut-default --json | jq -r '.families[0].address')" \
+		example.org | has 'status: REFUSED'
+}
+
+test_what_is_reserved_there_stays_free() {
+	project aux --subnet 172.29.7.0/24 --aux-address gw=172.29.7.254
+	joined db aux
+	virsh -q start --paused db
+	same "$(address db aux-default)" 172.29.7.253
+}
+
 test_services_come_and_go() {
 	project shop
 	service shop web

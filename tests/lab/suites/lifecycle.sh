@@ -271,6 +271,11 @@ test_attach_and_detach_a_running_domain() {
 	same "$(address plug)" 10.0.1.55
 	virsh dumpxml --inactive plug | has 10.0.1.60
 	both_ways 10.0.1.55 plug web
+	# A saved guest has the one that it had: its memory knows no other.
+	virsh -q managedsave plug >/dev/null
+	virsh -q start plug >/dev/null
+	same "$(address plug)" 10.0.1.55 "after managed save"
+	eventually 20 serves 10.0.1.55 plug
 	hybrid-hook detach plug
 	eventually 10 eval '! virsh -q domiflist plug | has hybr0'
 	not has_state plug active
@@ -355,6 +360,26 @@ test_a_reservation_by_name_outlives_its_guest() {
 		eventually 5 no_lease anew
 		same "$(leases | jq -r '.[] | select(.address == "10.0.1.150") | .state')" reserved
 	done
+}
+
+test_a_saved_guest_comes_back_to_the_reservation_of_its_name() {
+	hybrid-hook reserve --ip 10.0.1.151 --hostname kept
+	vm_paused kept --meta 'ip="10.0.1.151" hostname="kept"'
+	virsh -q save kept "$T/kept.save" >/dev/null
+	virsh -q undefine kept
+	eventually 10 eval 'same "$(leases | jq -r ".[] | select(.address == \"10.0.1.151\") | .state")" reserved'
+	virsh -q restore --paused "$T/kept.save" >/dev/null
+	same "$(address kept)" 10.0.1.151
+	has_state kept active
+}
+
+test_a_block_goes_when_it_is_no_longer_asked_for() {
+	vm_paused inner --meta 'block="8"'
+	same "$(leases | jq length)" 9 "leases with a block"
+	virsh -q destroy inner
+	define inner
+	virsh -q start --paused inner
+	same "$(leases | jq length)" 1 "leases without"
 }
 
 test_a_nic_hotplugged_by_virsh() {

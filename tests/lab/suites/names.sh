@@ -248,6 +248,10 @@ test_a_container_that_we_connected_leaves_its_old_name() {
 	docker rename web shop
 	eventually 1 answers shop.hybrid.internal A "$address"
 	answers web.hybrid.internal A NXDOMAIN
+	# Nor does Docker's own resolver know the old one.
+	container other --network hybrid-net
+	not docker exec other nslookup web
+	finds other shop "$address"
 }
 
 test_connected_and_disconnected_by_hand() {

@@ -325,13 +325,76 @@ test_edited_into_nonsense() {
 	echo 'colour = "red"' >"$FILE"
 	refused 1 "$FILE" 'format = 1' -- hybrid-hook apply
 	same "$(grep -c "$FILE" "$T/refused")" 1 "times said"
-	define other
-	start_refused other "$FILE"
+	# What was applied last counts on, for hooks, boots and repairs; and whoever looks is told.
+	vm_paused other
+	has_state other active
+	exits 3 hybrid-hook inspect | has "$FILE.*can't be used"
+	ip link delete hybr0
+	exits 1 hybrid-hook apply 2>"$T/err"
+	ip address show hybr0 | has 'inet 10.0.1.1/24 '
 	foreign_bridge lan
 	vm_paused theirs --no-meta --bridge t-lan
 	cp "$T/file" "$FILE"
 	hybrid-hook apply
-	virsh -q start --paused other
+	in_order
+}
+
+test_edited_to_a_bridge_of_somebody_else() {
+	dirty
+	without_service
+	foreign_bridge lan
+	cp "$FILE" "$T/file"
+	sed -i 's/^bridge = .*/bridge = "t-lan"/' "$FILE"
+	refused 3 t-lan -- hybrid-hook apply
+	ip address show hybr0 | has 'inet 10.0.1.1/24 '
+	not eval 'ip address show t-lan | has 10.0.1.1'
+	cp "$T/file" "$FILE"
+	hybrid-hook apply
+	in_order
+}
+
+test_created_again_after_its_file_was_lost() {
+	dirty
+	vm_paused db --meta 'ip="10.0.1.200"'
+	vm_paused off --no-meta
+	virsh -q destroy off
+	eventually 5 has_state off idle
+	without_service
+	docker network create --subnet 10.56.0.0/16 t-taken >/dev/null
+	cp "$FILE" "$T/file"
+	rm "$FILE"
+	# It fails after it has begun, and takes nobody's lease along.
+	refused 3 t-taken -- hybrid-hook network create hybrid --docker-network t-taken
+	[ ! -e "$FILE" ]
+	cp "$T/file" "$FILE"
+	hybrid-hook apply
+	has_state db active
+	has_state off idle
+	in_order
+}
+
+test_a_bridge_that_docker_made_in_the_place_of_ours() {
+	dirty
+	without_service
+	container web
+	systemctl stop docker.socket docker
+	ip link delete hybr0
+	systemctl start docker.socket docker
+	eventually 5 ip link show hybr0
+	hybrid-hook apply
+	ip address show hybr0 | has 'inet 10.0.1.1/24 '
+	in_order
+}
+
+test_deleted_after_a_down_that_was_cut_off() {
+	dirty
+	without_service
+	world >"$T/world"
+	hybrid-hook network create two --subnet 10.0.2.0/24
+	# As it is when it is killed after its first step.
+	sed -i 's/^up = true/up = false/' /var/lib/hybrid-hook/networks/two/status.toml
+	hybrid-hook network delete two
+	unchanged_world
 }
 
 test_edited_to_have_anothers_zone() {

@@ -56,7 +56,7 @@ impl Who {
         match self {
             Self::Host => false,
             Self::Vm(name) => {
-                !of_container && named(name) || lease.hostname.as_ref().is_some_and(|h| h.as_str() == name)
+                !of_container && (named(name) || lease.hostname.as_ref().is_some_and(|h| h.as_str() == name))
             }
             Self::Container(name) => {
                 let name = name.as_str();
@@ -151,11 +151,22 @@ pub fn resolve(context: &Context, wish: &Wish, deadline: Deadline) -> Result<Res
     let leases = Registry::of(&context.places, &network.name).read()?;
     let target = Target::of(&network, &wish.name)?;
     let (source, detail) = source(context, &network, &target, &leases);
-    let (answers, mut ours) = ask_ours(&network, &target, source, deadline);
-    let asking =
-        way::Asking { context, network: &network, target: &target, typed: &wish.name, answers: &answers };
+    let mut heard = ask_ours(&network, &target, source, deadline);
+    let answers = heard.records();
+    let asking = way::Asking {
+        context,
+        network: &network,
+        target: &target,
+        source,
+        typed: &wish.name,
+        answers: &answers,
+    };
     let mut path = asking.way(&wish.who, &leases, deadline)?;
-    path.append(&mut ours);
+    let (source, detail) = match heard.nobody_outside(source, &target) {
+        Some(why) => (Source::Nobody, why),
+        None => (source, detail),
+    };
+    path.append(&mut heard.hops);
     Ok(Resolution {
         format: 1,
         asked: wish.name.clone(),
@@ -202,6 +213,8 @@ impl Target {
         Ok(match name.parse::<DnsLabel>() {
             Ok(label) => Self::InZone(network.fqdn(&label)),
             Err(_) if within(&name, network) => Self::InZone(name),
+            // One word is searched in the zone, also one that nobody can have there.
+            Err(_) if !name.contains('.') => Self::InZone(format!("{name}.{}", network.zone)),
             Err(_) => Self::Elsewhere(name),
         })
     }
@@ -285,8 +298,8 @@ fn source(context: &Context, network: &Network, target: &Target, leases: &[Lease
     }
     let Some(label) = target.label(network) else {
         return match target {
-            Target::Elsewhere(_) => (Source::Upstream, "the host's own resolvers".to_owned()),
-            _ => (Source::Nobody, format!("the zone {} has no names of more than one label", network.zone)),
+            Target::InZone(name) => (Source::Nobody, no_name(name, network)),
+            _ => (Source::Upstream, "the host's own resolvers".to_owned()),
         };
     };
     if OF_THE_HOST.contains(&label.as_str()) {
@@ -310,54 +323,113 @@ fn source(context: &Context, network: &Network, target: &Target, leases: &[Lease
     }
 }
 
+/// Why no guest can have a name of the zone.
+fn no_name(name: &str, network: &Network) -> String {
+    let zone = &network.zone;
+    let Some(word) = name.strip_suffix(zone.as_str()).and_then(|rest| rest.strip_suffix('.')) else {
+        return format!("the zone {zone} itself has no address");
+    };
+    if word.contains('.') {
+        return format!("the zone {zone} has no names of more than one label");
+    }
+    match DnsLabel::from_any(word) {
+        Some(label) => format!("{word:?} is no name in DNS; a guest called so has the name {label}"),
+        None => format!("{word:?} is no name in DNS; a guest called so has none"),
+    }
+}
+
+/// What our resolver answered, at all of its addresses.
+struct Heard {
+    answers: Vec<Answer>,
+    hops: Vec<Hop>,
+}
+
+impl Heard {
+    /// Each record once.
+    fn records(&self) -> Vec<String> {
+        let mut records: Vec<String> = Vec::new();
+        for record in self.answers.iter().flat_map(Answer::records) {
+            if !records.contains(record) {
+                records.push(record.clone());
+            }
+        }
+        records
+    }
+
+    /// Why there is no answer from outside, where our resolver does what it should.
+    fn nobody_outside(&self, source: Source, target: &Target) -> Option<String> {
+        let works = !self.hops.is_empty() && self.hops.iter().all(|hop| hop.works == Some(true));
+        if source != Source::Upstream || !works || !self.records().is_empty() {
+            return None;
+        }
+        let why = if matches!(target, Target::Address(_)) {
+            "the host's own resolvers know no name of it"
+        } else if self.answers.contains(&Answer::NoSuchName) {
+            "the host's own resolvers know no such name"
+        } else {
+            "the name is there, but no address of it comes from the host's own resolvers"
+        };
+        Some(why.to_owned())
+    }
+}
+
 /// Asks our resolver, at each of its addresses.
-fn ask_ours(
-    network: &Network,
-    target: &Target,
-    source: Source,
-    deadline: Deadline,
-) -> (Vec<String>, Vec<Hop>) {
-    let mut answers: Vec<String> = Vec::new();
-    let mut hops = Vec::new();
+fn ask_ours(network: &Network, target: &Target, source: Source, deadline: Deadline) -> Heard {
+    let mut heard = Heard { answers: Vec::new(), hops: Vec::new() };
     for server in network.resolvers() {
         let what = format!("dnsmasq of network {} at {server}", network.name);
         let hop = match ask_all(SocketAddr::new(server, 53), target, deadline.at_most(OURS)) {
-            Ok((found, words)) => {
-                let there = !found.is_empty();
-                for answer in found {
-                    if !answers.contains(&answer) {
-                        answers.push(answer);
-                    }
-                }
-                // That there is no such name is an answer; without one for a guest's name it is not right.
-                Hop { what, works: Some(there || source == Source::Nobody), detail: words }
+            Ok(answers) => {
+                let hop =
+                    Hop { what, works: Some(is_right(source, &answers)), detail: words(target, &answers) };
+                heard.answers.extend(answers);
+                hop
             }
             Err(fault) => Hop { what, works: Some(false), detail: fault.to_string() },
         };
-        hops.push(hop);
+        heard.hops.push(hop);
     }
-    (answers, hops)
+    heard
 }
 
-/// Asks a resolver for all that the target can have; the records, and the answer in words.
-fn ask_all(server: SocketAddr, target: &Target, deadline: Deadline) -> Result<(Vec<String>, String)> {
-    let (name, kinds): (String, &[Kind]) = match target {
-        Target::Address(address) => (reverse::name_of(*address), &[Kind::Ptr]),
-        name => (name.to_string(), &[Kind::A, Kind::Aaaa]),
-    };
-    let (mut found, mut words) = (Vec::new(), Vec::new());
-    for kind in kinds {
-        let answer = dns::ask(server, &name, *kind, deadline)?;
-        found.extend(answer.records().iter().cloned());
-        let said = match answer {
-            Answer::Records(records) if records.is_empty() => "no data".to_owned(),
-            Answer::Records(records) => records.join(" "),
-            Answer::NoSuchName => "no such name".to_owned(),
-            Answer::Error(code) => code,
-        };
-        words.push(format!("{}: {said}", word(*kind)));
+/// Whether our resolver answers as it should. That there is no such name is an answer; for a guest's name it is not
+/// the right one.
+fn is_right(source: Source, answers: &[Answer]) -> bool {
+    let found = answers.iter().any(|a| !a.records().is_empty());
+    match source {
+        Source::Registry | Source::Host => found,
+        Source::Upstream => found || !answers.iter().any(|a| matches!(a, Answer::Error(_))),
+        Source::Nobody => true,
     }
-    Ok((found, words.join(", ")))
+}
+
+/// What there is to ask of a target.
+fn kinds(target: &Target) -> &'static [Kind] {
+    match target {
+        Target::Address(_) => &[Kind::Ptr],
+        _ => &[Kind::A, Kind::Aaaa],
+    }
+}
+
+/// Asks a resolver for all that the target can have: an answer for each of [`kinds`].
+fn ask_all(server: SocketAddr, target: &Target, deadline: Deadline) -> Result<Vec<Answer>> {
+    let name = match target {
+        Target::Address(address) => reverse::name_of(*address),
+        name => name.to_string(),
+    };
+    kinds(target).iter().map(|kind| dns::ask(server, &name, *kind, deadline)).collect()
+}
+
+/// The answers of [`ask_all`] in words.
+fn words(target: &Target, answers: &[Answer]) -> String {
+    let said = |answer: &Answer| match answer {
+        Answer::Records(records) if records.is_empty() => "no data".to_owned(),
+        Answer::Records(records) => records.join(" "),
+        Answer::NoSuchName => "no such name".to_owned(),
+        Answer::Error(code) => code.clone(),
+    };
+    let all = kinds(target).iter().zip(answers).map(|(kind, a)| format!("{}: {}", word(*kind), said(a)));
+    all.collect::<Vec<_>>().join(", ")
 }
 
 fn word(kind: Kind) -> &'static str {

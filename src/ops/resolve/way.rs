@@ -3,12 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
-use super::{Hop, Target, Who, ask_all};
+use super::{Hop, Source, Target, Who, ask_all, ask_ours, words};
 use crate::deadline::Deadline;
+use crate::host::dns::Answer;
 use crate::host::docker::{self, Docker};
-use crate::model::{DockerName, Fault, Lease, LeaseState, Network, Result};
+use crate::model::{BootId, DockerName, Fault, Lease, LeaseState, Network, Result};
 use crate::ops::names::{self, Asker, Works};
-use crate::ops::{ASK, Context};
+use crate::ops::{ASK, Context, surroundings};
+use crate::registry::Registry;
 
 /// How long the host's own resolver may take.
 const HOSTS: Duration = Duration::from_secs(5);
@@ -24,6 +26,8 @@ pub(super) struct Asking<'a> {
     pub(super) context: &'a Context,
     pub(super) network: &'a Network,
     pub(super) target: &'a Target,
+    /// Where its answer should come from.
+    pub(super) source: Source,
     /// As a person typed it.
     pub(super) typed: &'a str,
     pub(super) answers: &'a [String],
@@ -34,7 +38,7 @@ impl Asking<'_> {
     pub(super) fn way(&self, who: &Who, leases: &[Lease], deadline: Deadline) -> Result<Vec<Hop>> {
         match who {
             Who::Host => Ok(vec![self.reach(Asker::Host, deadline)?, self.by_the_host(deadline)]),
-            Who::Vm(name) => Ok(vec![self.of_vm(name, leases)?]),
+            Who::Vm(name) => self.of_vm(name, leases, deadline),
             Who::Container(name) => self.of_container(name, deadline),
         }
     }
@@ -45,7 +49,7 @@ impl Asking<'_> {
         let Some(reach) = reach.into_iter().find(|r| r.asker == asker) else {
             return Ok(Hop { what: "settings".to_owned(), works: None, detail: "nobody to ask".to_owned() });
         };
-        let bare = !self.typed.contains('.') && !matches!(self.target, Target::Address(_));
+        let bare = self.is_bare();
         let works = match reach.works {
             Works::Yes => Some(true),
             Works::FullNames => Some(!bare),
@@ -62,6 +66,11 @@ impl Asking<'_> {
             detail = format!("{detail}; this mends it: {mend}");
         }
         Ok(Hop { what: reach.path, works, detail })
+    }
+
+    /// Whether it is found only by who searches the network's zone.
+    fn is_bare(&self) -> bool {
+        !self.typed.contains('.') && !matches!(self.target, Target::Address(_))
     }
 
     /// What the C library answers, as to any program of the host.
@@ -98,24 +107,39 @@ impl Asking<'_> {
         Hop { what, works: Some(self.answers.is_empty()), detail }
     }
 
-    fn of_vm(&self, name: &str, leases: &[Lease]) -> Result<Hop> {
-        let who = Who::Vm(name.to_owned());
-        // Of several NICs, or VMs of other times, one that runs.
-        let runs = |l: &Lease| l.state_now(&self.context.boot) == LeaseState::Active;
-        let lease = leases.iter().filter(|l| who.is(l)).min_by_key(|l| !runs(l)).ok_or_else(|| {
-            Fault::missing(format!("there is no VM {name:?} on network {}", self.network.name))
-                .hint(format!("hybrid-hook leases --network {} shows who is", self.network.name))
+    fn of_vm(&self, name: &str, leases: &[Lease], deadline: Deadline) -> Result<Vec<Hop>> {
+        let (up, _) = surroundings::up_networks(self.context)?;
+        let others = up.into_iter().filter(|n| n.name != self.network.name);
+        let others: Vec<(Network, Vec<Lease>)> = others
+            .map(|n| {
+                let leases = Registry::of(&self.context.places, &n.name).read().unwrap_or_default();
+                (n, leases)
+            })
+            .collect();
+        let all =
+            std::iter::once((self.network, leases)).chain(others.iter().map(|(n, l)| (n, l.as_slice())));
+        let boot = &self.context.boot;
+        let (on, lease) = nearest(all, &Who::Vm(name.to_owned()), boot).ok_or_else(|| {
+            let own = &self.network.name;
+            Fault::missing(format!("there is no VM {name:?} on network {own}, nor on another that is up"))
+                .hint("hybrid-hook leases shows who is")
         })?;
-        let (works, detail) = match (runs(lease), lease.sole_nic) {
-            (false, _) => (Some(false), "it does not run".to_owned()),
-            (true, true) => (Some(true), format!("DHCP names our resolver, and {} to search", self.network.zone)),
-            (true, false) => (
-                None,
-                "it has another NIC, and asks whom that one's network names, unless the guest is set up otherwise"
-                    .to_owned(),
-            ),
-        };
-        Ok(Hop { what: format!("resolver of {}", lease.holder()), works, detail })
+        let mut hop = by_dhcp(on, lease, boot);
+        if on.name == self.network.name {
+            return Ok(vec![hop]);
+        }
+        if self.is_bare() && hop.works == Some(true) {
+            hop.works = Some(false);
+            hop.detail = format!("{}; from there the full name is needed", hop.detail);
+        }
+        // That network's resolver asks this one's for its names, and outside itself.
+        let mut heard = ask_ours(on, self.target, self.source, deadline);
+        if self.source != Source::Upstream {
+            for hop in &mut heard.hops {
+                hop.what = format!("{}, which asks that of network {}", hop.what, self.network.name);
+            }
+        }
+        Ok(std::iter::once(hop).chain(heard.hops).collect())
     }
 
     fn of_container(&self, name: &DockerName, deadline: Deadline) -> Result<Vec<Hop>> {
@@ -137,13 +161,15 @@ impl Asking<'_> {
             ask_all(SocketAddr::new(DOCKERS.into(), 53), &target, deadline.at_most(HOSTS))
         });
         let hop = match asked {
-            Ok((found, detail)) => {
+            Ok(answers) => {
+                let found: Vec<&String> = answers.iter().flat_map(Answer::records).collect();
+                let detail = words(self.target, &answers);
                 // It has names of its own for the containers of each of its networks.
                 let works = if matches!(self.target, Target::Address(_)) {
                     found.is_empty() == self.answers.is_empty()
                 } else {
                     found.is_empty() == self.answers.is_empty()
-                        && (found.is_empty() || found.iter().any(|f| self.answers.contains(f)))
+                        && (found.is_empty() || found.iter().any(|f| self.answers.contains(*f)))
                 };
                 let detail = if own_bridge && !works { format!("{detail}; {OWN_BRIDGE}") } else { detail };
                 Hop { what, works: Some(works), detail }
@@ -156,4 +182,37 @@ impl Asking<'_> {
         };
         Ok(vec![hop, self.reach(Asker::Containers, deadline)?])
     }
+}
+
+fn runs(lease: &Lease, boot: &BootId) -> bool {
+    lease.state_now(boot) == LeaseState::Active
+}
+
+/// The lease of the one who asks, and its network: of several NICs, or VMs of other times, one that runs, and of
+/// those one of the first network.
+pub(super) fn nearest<'a>(
+    all: impl Iterator<Item = (&'a Network, &'a [Lease])>,
+    who: &Who,
+    boot: &BootId,
+) -> Option<(&'a Network, &'a Lease)> {
+    all.flat_map(|(network, leases)| leases.iter().map(move |l| (network, l)))
+        .filter(|(_, l)| who.is(l))
+        .min_by_key(|(_, l)| !runs(l, boot))
+}
+
+/// Whom a VM asks that has its resolver from a network's DHCP.
+pub(super) fn by_dhcp(network: &Network, lease: &Lease, boot: &BootId) -> Hop {
+    let (works, detail) = match (runs(lease, boot), lease.sole_nic) {
+        (false, _) => (Some(false), "it does not run".to_owned()),
+        (true, true) => (
+            Some(true),
+            format!("DHCP names the resolver of network {}, and {} to search", network.name, network.zone),
+        ),
+        (true, false) => (
+            None,
+            "it has another NIC, and asks whom that one's network names, unless the guest is set up otherwise"
+                .to_owned(),
+        ),
+    };
+    Hop { what: format!("resolver of {}", lease.holder()), works, detail }
 }

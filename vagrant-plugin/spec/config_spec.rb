@@ -121,6 +121,18 @@ RSpec.describe VagrantPlugins::Hybrid::Config do
       'hostname: "db".encode("UTF-16LE")' => 'is no valid text',
       'containers: "name=ä".encode("ISO-8859-1")' => 'is no valid text',
       '"a\xff" => 1' => 'a?',
+      'hostname: "\xd8".dup.force_encoding("UTF-16LE")' => 'is no valid text',
+      'hostname: "db".dup.force_encoding("UTF-7")' => 'is no valid text',
+      '"ä".encode("UTF-16LE") => 1' => 'unknown option "ä"',
+      'aliases: "a\xff"' => 'aliases "a?" is no valid text',
+      'aliases: ["a", "\xff b"]' => 'is no valid text',
+      'groups: "db".encode("UTF-16LE")' => 'groups "db" is no valid text',
+      'groups: ["db".encode("UTF-16LE")]' => 'is no valid text',
+      'containers: "name=a\xff"' => 'is no valid text',
+      'containers: ["name=a", "name=b".encode("UTF-16LE")]' => 'is no valid text',
+      'ip: "10.0.1.5".encode("UTF-16LE")' => 'is no valid text',
+      'mac: "52:54:00:00:00:\xff"' => 'is no valid text',
+      'block: "8\xff"' => 'must be the number',
       'aliases: nil' => 'aliases nil',
       'aliases: []' => 'is an empty list',
       'aliases: ["a", 1]' => 'aliases 1 must be a String',
@@ -192,6 +204,11 @@ RSpec.describe VagrantPlugins::Hybrid::Config do
       env = environment(text)
       found = %i[a b c].map { |name| validate(env.machine(name, :libvirt)) }
       expect(found).to match([[include('that of machine "b"')], [include('that of machine "a"')], []])
+    end
+
+    it 'reads on where the other one has what is no text' do
+      env = environment(text.sub('ip: "10.0.1.200"', 'aliases: "a\xff", groups: "db".encode("UTF-16LE")'))
+      expect(%i[b c].map { |name| validate(env.machine(name, :libvirt)) }).to eq([[], []])
     end
 
     it 'compares addresses, not texts' do

@@ -44,6 +44,7 @@ RSpec.describe VagrantPlugins::Hybrid::DockerWish do
     'config.hybrid.docker_network ""' => 'is empty',
     'config.hybrid.docker_network "../x"' => 'may hold only letters',
     'config.hybrid.docker_network "$(id)"' => 'may hold only letters',
+    'config.hybrid.docker_network "shop".encode("UTF-16LE"); config.hybrid.network "shop"' => 'is no valid text',
     'config.hybrid.docker_network "日本"' => 'may hold only letters',
     'config.hybrid.docker_network "a"*129' => 'has more than 128 characters',
     'config.hybrid.docker_network "shop_default", "x"' => 'docker_network takes a name and options',
@@ -75,6 +76,22 @@ RSpec.describe VagrantPlugins::Hybrid::DockerWish do
     it 'is not taken for another of that name' do
       publish('shop-default', docker_network: 'shop.default')
       expect(problems(text, ask_host: true)).to match([include('"shop.default"')])
+    end
+
+    it 'names the network that is on it under another name' do
+      publish('shop2', docker_network: 'shop_default')
+      # Another's fault is none of ours.
+      publish('a', format: 2)
+      line = include('Docker network "shop_default": is that of network shop2; write config.hybrid.network "shop2"')
+      expect(problems(text, ask_host: true)).to match([line])
+      publish('shop-default', docker_network: 'shop.default')
+      expect(problems(text, ask_host: true)).to match([line])
+    end
+
+    it 'is not taken for what Docker has of our own network' do
+      publish
+      expect(problems('config.hybrid.docker_network "hybrid-net"', ask_host: true))
+        .to match([include('write config.hybrid.network "hybrid"')])
     end
 
     it 'refuses an address of Docker\'s' do

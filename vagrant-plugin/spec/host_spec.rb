@@ -57,7 +57,12 @@ RSpec.describe VagrantPlugins::Hybrid::Host do
 
   it 'takes IPv4 alone on a network of both families: the other goes with it' do
     publish(families: FakeHost::SNAPSHOT['families'] + [{ 'subnet' => 'fd00:9::/64', 'gateway' => 'fd00:9::1' }])
-    expect(problems('config.hybrid.network "hybrid", ip: "fd00:9::c9"')).to match([include('of a family')])
+    {
+      'fd00:9::c9' => 'goes with the IPv4 address 10.0.1.201 on', 'fd00:9::1' => 'is the gateway',
+      'fd00:9::1:0' => 'goes with no IPv4 address of 10.0.1.0/24', 'fd00::5' => 'is outside the subnet fd00:9::/64'
+    }.each do |ip, message|
+      expect(problems("config.hybrid.network \"hybrid\", ip: \"#{ip}\"")).to match([include(message)])
+    end
     expect(problems('config.hybrid.network "hybrid", ip: "10.0.1.201"')).to eq([])
   end
 

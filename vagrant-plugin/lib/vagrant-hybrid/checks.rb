@@ -20,6 +20,19 @@ module VagrantPlugins
       DOCKER_LENGTH = 128
 
       class << self
+        # @return [String, nil] why +value+ is no text
+        def string(value)
+          if value.nil?
+            Hybrid.t('checks.nil')
+          elsif !value.is_a?(String)
+            Hybrid.t('checks.string', type: value.class)
+          elsif !value.ascii_only? && !(value.encoding == Encoding::UTF_8 && value.valid_encoding?)
+            Hybrid.t('checks.encoding')
+          elsif value.strip.empty?
+            Hybrid.t('checks.empty')
+          end
+        end
+
         # @return [String, nil] why +text+ is no Docker network's name
         def docker_network(text)
           string(text) || if text.length > DOCKER_LENGTH
@@ -48,14 +61,13 @@ module VagrantPlugins
 
         # @return [String, nil] why +text+ is no MAC address of one interface
         def mac(text)
-          string(text) || begin
-            digits = mac_digits(text)
-            if digits.nil?
-              Hybrid.t('checks.mac')
-            elsif digits[0, 2].hex.odd? || digits.delete('0').empty?
-              Hybrid.t('checks.group_mac')
-            end
-          end
+          why = string(text)
+          return why if why
+
+          digits = mac_digits(text)
+          return Hybrid.t('checks.mac') unless digits
+
+          Hybrid.t('checks.group_mac') if digits[0, 2].hex.odd? || digits.delete('0').empty?
         end
 
         # @return [String, nil] why +text+ selects no containers
@@ -90,8 +102,8 @@ module VagrantPlugins
         # The label that hybrid-hook would make of any name.
         # @return [String, nil] nil where nothing is left of it
         def to_label(text)
-          text = text.encode('UTF-8', invalid: :replace, undef: :replace, replace: '-').scrub('-')
-          label = cut(text.downcase.gsub(/[^a-z0-9]*[^a-z0-9-][^a-z0-9]*/, '-').sub(/\A-+/, ''), LABEL_LENGTH)
+          text = utf8(text, '-').downcase
+          label = cut(text.gsub(/[^a-z0-9]*[^a-z0-9-][^a-z0-9]*/, '-').sub(/\A-+/, ''), LABEL_LENGTH)
           label.empty? ? nil : label
         end
 
@@ -100,25 +112,20 @@ module VagrantPlugins
           label[0, longest].sub(/-+\z/, '')
         end
 
+        # A text of whatever encoding, with +mark+ for what is no character.
+        def utf8(text, mark)
+          text.encode('UTF-8', invalid: :replace, undef: :replace, replace: mark).scrub(mark)
+        rescue Encoding::ConverterNotFoundError
+          utf8(text.b, mark)
+        end
+
         # A value as a message shows it: on one line and not too long.
         def show(value)
-          text = value.is_a?(String) ? value.scrub('?').inspect : value.inspect.scrub('?')
+          text = value.is_a?(String) ? utf8(value, '?').inspect : value.inspect.scrub('?')
           text.length > 80 ? "#{text[0, 79]}…" : text
         end
 
         private
-
-        def string(value)
-          if value.nil?
-            Hybrid.t('checks.nil')
-          elsif !value.is_a?(String)
-            Hybrid.t('checks.string', type: value.class)
-          elsif !value.ascii_only? && !(value.encoding == Encoding::UTF_8 && value.valid_encoding?)
-            Hybrid.t('checks.encoding')
-          elsif value.strip.empty?
-            Hybrid.t('checks.empty')
-          end
-        end
 
         def word(text, longest)
           if text.length > longest

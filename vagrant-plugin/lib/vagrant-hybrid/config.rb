@@ -64,7 +64,7 @@ module VagrantPlugins
           @wrong << Hybrid.t('config.arguments', kind: kind, rest: Checks.show(rest.first)) unless rest.empty?
           next if arguments.empty?
 
-          (networks[[kind, name]] ||= {}).merge!(options.transform_keys { |key| key.to_s.scrub('?').to_sym })
+          (networks[[kind, name]] ||= {}).merge!(options.transform_keys { |key| Checks.utf8(key.to_s, '?').to_sym })
         end
         @wishes = networks.map do |(kind, name), options|
           (kind == :docker_network ? DockerWish : Wish).new(name, options)
@@ -93,7 +93,8 @@ module VagrantPlugins
 
       # One network by two names would be two NICs on it.
       def twice
-        @wishes.group_by(&:name).values.select { |same| same.size > 1 }.map do |same|
+        named = @wishes.reject { |wish| Checks.network(wish.name) }
+        named.group_by(&:name).values.select { |same| same.size > 1 }.map do |same|
           same.first.say(Hybrid.t('config.same', other: same.last.say('').delete_suffix(': ')))
         end
       end

@@ -16,9 +16,9 @@ module VagrantPlugins
       end
 
       # The network that follows a Docker network, as hybrid-hook names it where nobody said otherwise.
-      # @return [Object] what is no text as it is: {#problems} complains
+      # @return [Object] what is no Docker network's name as it is: {#problems} complains
       def self.network(docker)
-        return docker unless docker.is_a?(String)
+        return docker if Checks.docker_network(docker)
 
         label = Checks.to_label(docker)
         label ? Checks.cut(label, Checks::NETWORK_LENGTH) : docker

@@ -21,6 +21,15 @@ module VagrantPlugins
             %w[/usr/bin/hybrid-hook /usr/sbin/hybrid-hook].find { |path| File.executable?(path) }
         end
 
+        # @return [String] why the network +name+ is not published, which is to follow +docker+, if that is given
+        def absent(name, docker = nil)
+          return other_name(docker) || Hybrid.t('host.not_followed', docker: docker) if docker
+          return Hybrid.t('host.down', network: name) if file?(name)
+
+          near = DidYouMean::SpellChecker.new(dictionary: Snapshot.networks).correct(name).first
+          near ? Hybrid.t('host.near', network: name, near: near) : Hybrid.t('host.absent', network: name)
+        end
+
         # @return [String, nil] why no machine can be on the network +name+ now, which is to follow
         #   +docker+, if that is given
         def network_problem(name, docker = nil)
@@ -28,9 +37,10 @@ module VagrantPlugins
 
           snapshot = Snapshot.read(name)
           if snapshot.nil?
-            docker ? Hybrid.t('host.not_followed', docker: docker) : absent(name)
+            absent(name, docker)
           elsif docker && snapshot.docker_network != docker
-            Hybrid.t('host.follows_other', network: name, docker: Checks.show(snapshot.docker_network))
+            other_name(docker) ||
+              Hybrid.t('host.follows_other', network: name, docker: Checks.show(snapshot.docker_network))
           elsif !snapshot.up?
             Hybrid.t('host.down', network: name)
           elsif !File.exist?("/sys/class/net/#{snapshot.bridge}")
@@ -63,13 +73,16 @@ module VagrantPlugins
         end
 
         # The network's file is there before it is first up.
-        def absent(name)
+        def file?(name)
           folder = ENV.fetch('HYBRID_CONFIG_DIR', '')
           folder = '/etc/hybrid-hook' if folder.empty?
-          return Hybrid.t('host.down', network: name) if File.exist?(File.join(folder, 'networks', "#{name}.toml"))
+          File.exist?(File.join(folder, 'networks', "#{name}.toml"))
+        end
 
-          near = DidYouMean::SpellChecker.new(dictionary: Snapshot.networks).correct(name).first
-          near ? Hybrid.t('host.near', network: name, near: near) : Hybrid.t('host.absent', network: name)
+        # Ours, or one that follows Docker's under a name of somebody's choice: both are asked for by their own name.
+        def other_name(docker)
+          network = Snapshot.on_docker(docker)
+          network && Hybrid.t('host.other_name', network: network)
         end
 
         def remote?(config)

@@ -1,5 +1,6 @@
 # frozen_string_literal: true
 
+require_relative 'host'
 require_relative 'mac'
 require_relative 'snapshot'
 
@@ -15,7 +16,7 @@ module VagrantPlugins
       def self.all(machine, present = [])
         machine.config.hybrid.wishes.map do |wish|
           snapshot = Snapshot.read(wish.name)
-          raise Errors::NotReady, message: absent(wish) unless snapshot
+          raise Errors::NotReady, message: Host.absent(wish.name, wish.docker) unless snapshot
 
           there = present.find { |entry| entry['name'] == wish.name }
           new(wish, wish.mac || there&.fetch('mac', nil) || Mac.of(wish.name, Mac.identity(machine)), snapshot.bridge,
@@ -24,11 +25,6 @@ module VagrantPlugins
       rescue Snapshot::Unusable => e
         raise Errors::NotReady, message: e.message
       end
-
-      def self.absent(wish)
-        wish.docker ? Hybrid.t('host.not_followed', docker: wish.docker) : Hybrid.t('host.absent', network: wish.name)
-      end
-      private_class_method :absent
 
       def initialize(wish, mac, bridge, hostname)
         @mac = mac.downcase

@@ -42,6 +42,16 @@ module VagrantPlugins
           Dir.glob('*.json', base: folder).map { |file| file.delete_suffix('.json') }.sort
         end
 
+        # @return [String, nil] the network that is on a Docker network, whatever its own name
+        def on_docker(docker)
+          networks.find do |network|
+            read(network)&.docker_network == docker
+          rescue Unusable
+            # That is said where somebody asks for it.
+            false
+          end
+        end
+
         private
 
         def run_dir
@@ -92,19 +102,17 @@ module VagrantPlugins
       # Why an address can't be a machine's on this network.
       # @return [String, nil]
       def unfit(address)
-        # On a network of both families a lease is its IPv4 address; the other goes with it.
-        family = families.first
-        return Hybrid.t('host.family') unless family && family.subnet.ipv4? == address.ipv4?
+        family = families.find { |candidate| candidate.subnet.ipv4? == address.ipv4? }
+        return Hybrid.t('host.family') unless family
 
         subnet = "#{family.subnet}/#{family.subnet.prefix}"
         return Hybrid.t('host.outside', subnet: subnet) unless family.subnet.include?(address)
 
         special = special(family, address)
         return Hybrid.t("host.#{special}", subnet: subnet) if special
-        # With IPAM "hybrid" Docker gives out nothing by itself.
-        return if @ipam == 'hybrid' || !family.container_pool&.cover?(address)
+        return beside(address.to_i - family.subnet.to_i) unless family == families.first
 
-        Hybrid.t('host.container_pool', pool: "#{family.container_pool.begin}-#{family.container_pool.end}")
+        pooled(family.container_pool, address)
       end
 
       private
@@ -121,6 +129,21 @@ module VagrantPlugins
 
         first, last = text.split('-', 2)
         last ? IPAddr.new(first)..IPAddr.new(last) : IPAddr.new(first).to_range
+      end
+
+      # With IPAM "hybrid" Docker gives out nothing by itself.
+      def pooled(pool, address)
+        return if @ipam == 'hybrid' || !pool&.cover?(address)
+
+        Hybrid.t('host.container_pool', pool: "#{pool.begin}-#{pool.end}")
+      end
+
+      # On a network of both families a lease is its IPv4 address; the one as far from the start goes with it.
+      def beside(distance)
+        ipv4 = families.first.subnet
+        return Hybrid.t('host.beside', address: ipv4 | distance) if distance < 1 << (32 - ipv4.prefix)
+
+        Hybrid.t('host.beyond', subnet: "#{ipv4}/#{ipv4.prefix}")
       end
 
       def special(family, address)

@@ -92,7 +92,8 @@ module VagrantPlugins
       # A list may be written as one string, with what the metadata allows between: spaces or commas.
       def list_problems(key, value, &check)
         unless value.is_a?(Array)
-          value = key == :containers || !value.is_a?(String) || value.strip.empty? ? [value] : words(value)
+          # What is no text can't be taken apart.
+          value = key == :containers || Checks.string(value) ? [value] : words(value)
         end
         return one(key, value, Hybrid.t('checks.empty_list')) if value.empty?
 

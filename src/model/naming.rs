@@ -2,7 +2,7 @@
 //!
 //! - Only a guest that is there has names: an idle lease has none.
 //! - `host` and `gateway` are the host's.
-//! - A host name belongs to one guest: the one that had it first (by [`Lease::since`], then by address).
+//! - A host name belongs to one guest: the one with the oldest lease (by [`Lease::since`], then by address).
 //! - An alias that is somebody's host name answers with that one alone; an alias of several guests
 //!   answers with all of them, as Docker does for the replicas of a service.
 

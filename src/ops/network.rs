@@ -157,23 +157,24 @@ fn down_alone(context: &Context, name: &NetworkName, force: bool, deadline: Dead
 
 /// Takes every network down. None is touched when guests are on any, unless `force`.
 pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Vec<Report>> {
-    let (mut networks, faults) = networks::load_all(&context.places)?;
+    let (all, mut faults) = networks::load_all(&context.places)?;
+    let mut standing = Vec::new();
+    for network in all {
+        match may_stand(context, &network.name) {
+            Ok(true) => standing.push(network),
+            Ok(false) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
     if !force {
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
         }
-    }
-    for network in std::mem::take(&mut networks) {
-        if may_stand(context, &network.name)? {
-            networks.push(network);
-        }
-    }
-    if !force {
-        for network in &networks {
+        for network in &standing {
             in_use::refuse(context, network, deadline)?;
         }
     }
-    networks.iter().map(|network| down_alone(context, &network.name, force, deadline)).collect()
+    standing.iter().map(|network| down_alone(context, &network.name, force, deadline)).collect()
 }
 
 /// Whether a network is up, or was not taken down to the end.

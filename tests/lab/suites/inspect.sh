@@ -408,10 +408,15 @@ edited_file() (
 	hybrid-hook network create other --subnet 10.62.0.0/24 >/dev/null 2>&1
 	sed -i '1a colour = "red"' "$FILE"
 	check files fail colour "$FILE"
+	names "$FILE: $FILE can't be used" "mend it, then hybrid-hook apply"
+	hybrid-hook inspect >"$T/text"
+	holds "$T/text" "network other: in order" colour
+	# Without what was in force nothing is known of it, and it keeps what stands of it.
+	rm /var/lib/hybrid-hook/networks/hybrid/applied.toml
+	check files fail colour "$FILE"
 	refused 1 colour -- hybrid-hook inspect hybrid
 	hybrid-hook inspect >"$T/text"
 	holds "$T/text" "network other: in order as far as could be seen" "colour"
-	# Who can't be read keeps what stands of it.
 	hybrid-hook apply other
 	nft list table inet hybrid_hook >"$T/text"
 	holds "$T/text" 10.0.1.0/24 10.62.0.0/24

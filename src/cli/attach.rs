@@ -90,7 +90,9 @@ impl Attach {
         let network = &attached.nic.network;
         let name = output::printable(&attached.domain);
         if let Some(size) = self.wishes.block.filter(|_| attached.lease.is_some() && !attached.unchanged) {
-            output::warning(&format!("domain {name} has the block of {size} addresses from its next start"));
+            output::warning(&format!(
+                "it has the block of {size} addresses from its next start at the latest"
+            ));
         }
         output::line(&match (&attached.lease, attached.unchanged) {
             (_, true) => format!("domain {name} is on network {network} already; nothing was changed"),

@@ -1,7 +1,7 @@
 //! Apply: everything as the registry and the networks' files say.
 
 use crate::deadline::Deadline;
-use crate::model::{Fault, Network, NetworkName, Result};
+use crate::model::{Fault, Kind, Network, NetworkName, Result};
 use crate::registry::{networks, status};
 
 use super::surroundings::{self, Extent, Report};
@@ -40,6 +40,8 @@ fn one(context: &Context, name: &NetworkName, extent: Extent, deadline: Deadline
     let guard = network::operation(context, name, deadline)?;
     let written = match networks::as_written(&context.places, name) {
         Ok(written) => written,
+        // Deleted: nothing of it is to come back.
+        Err(fault) if fault.kind() == Kind::Missing => return Err(fault),
         Err(fault) => return Err(kept(context, name, extent, fault, deadline)),
     };
     // A copy that can't be read is written again below.

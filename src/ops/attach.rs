@@ -133,11 +133,11 @@ fn plug(
         origin: Origin::Domain,
         name: Some(text.domain.name.chars().take(200).collect()),
     };
-    let granted = claim_live(context, network, &nic, &owner, live, deadline)?;
+    let granted = claim_live(context, network, &nic, &owner, text, live, deadline)?;
+    let has = granted.lease.address;
     // A guest that keeps its address for now has it in its memory: saved, it must come back to that.
-    let new = if request.ip.is_some_and(|ip| ip != granted.lease.address) {
-        let before = Domain::read(live.as_bytes()).map(|d| d.requests).unwrap_or_default();
-        let ip = before.iter().flatten().find(|r| r.network == network.name).and_then(|r| r.ip);
+    let new = if request.ip.is_some_and(|ip| ip != has) {
+        let ip = granted.lease.fixed.then_some(has);
         domain_xml::add(live.as_bytes(), network, &NicRequest { ip, ..request.clone() })?
     } else {
         new
@@ -199,6 +199,7 @@ fn claim_live(
     network: &Network,
     nic: &NicPlan,
     owner: &Owner,
+    text: &DomainText,
     live: &str,
     deadline: Deadline,
 ) -> Result<Granted> {
@@ -211,6 +212,13 @@ fn claim_live(
     {
         if let Some(taken) = claim::in_the_way(context, &network.name, &wish, deadline)? {
             return Err(taken);
+        }
+        if let (Some(ip), None) = (wish.ip, &text.inactive) {
+            return Err(Fault::refused(format!(
+                "domain {:?} uses {} and is transient: there is no next start at which it could have {ip}",
+                text.domain.name, held.address
+            ))
+            .hint("detach it and attach it anew, or define it"));
         }
         return claim::change_wishes(context, &network.name, &wish, deadline);
     }
@@ -293,6 +301,14 @@ pub fn detach(
             changed = true;
         }
     }
+    if changed && kept.is_none() {
+        // Nobody can find a block again that is not asked for any more.
+        let xml = text.live.as_ref().or(text.inactive.as_ref());
+        let nics = xml.and_then(|xml| Domain::read(xml.as_bytes()).ok()).map(|d| d.nics).unwrap_or_default();
+        for mac in nics.into_iter().filter_map(|nic| nic.mac) {
+            delegation::forget(context, name, &text.domain.uuid, mac, deadline)?;
+        }
+    }
     super::wake::wake(&context.places);
     Ok(changed.then_some(TakenOff { domain: text.domain.name, kept }))
 }
@@ -360,7 +376,6 @@ fn unplug(
     if let Err(kept) = let_go(detached, text, mac, &network.name) {
         return Ok(Some(kept));
     }
-    delegation::forget(context, &network.name, &owner, mac, deadline)?;
     let which = Which { owner, macs: vec![mac], generation: None };
     release::release(context, &network.name, &which, false, deadline).map(|_| None)
 }

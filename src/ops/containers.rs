@@ -269,8 +269,7 @@ fn connect(
         claimed = Some(claim::claim(context, &network.name, wish, deadline)?);
     }
     // Not the name that Docker itself knows: an alias would stay behind when the container is renamed.
-    let own = DnsLabel::from_any(name);
-    let hostname = request.hostname.iter().filter(|h| own.as_ref() != Some(*h));
+    let hostname = request.hostname.iter().filter(|h| h.as_str() != name);
     let aliases = hostname.chain(&request.aliases).cloned().collect();
     let want = Want { ip: request.ip, mac, aliases };
     match docker.connect_container(network, container, &want, deadline) {

@@ -71,6 +71,12 @@ pub fn create(
     }
     refuse_overlap(&wanted, &taken)?;
     let earlier = context.places.network_state(name).exists();
+    if !offline && let Some(before) = networks::applied(&context.places, name)?.filter(|n| *n != wanted) {
+        // Its guests are on it as it was.
+        let shown = differences(&before, &wanted).join("; ");
+        return Err(Fault::refused(format!("a network {name} whose file is gone is there, and {shown}"))
+            .hint(format!("create it as it was; then edit its file and run hybrid-hook apply {name}")));
+    }
     if !networks::create(&context.places, name, file)? {
         return Err(Fault::refused(format!("network {name} was created by somebody else just now")));
     }
@@ -157,15 +163,7 @@ fn down_alone(context: &Context, name: &NetworkName, force: bool, deadline: Dead
 
 /// Takes every network down. None is touched when guests are on any, unless `force`.
 pub fn all_down(context: &Context, force: bool, deadline: Deadline) -> Result<Vec<Report>> {
-    let (all, mut faults) = networks::load_all(&context.places)?;
-    let mut standing = Vec::new();
-    for network in all {
-        match may_stand(context, &network.name) {
-            Ok(true) => standing.push(network),
-            Ok(false) => {}
-            Err(fault) => faults.push(fault),
-        }
-    }
+    let (standing, faults) = surroundings::networks_that(context, |name| may_stand(context, name))?;
     if !force {
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
@@ -183,7 +181,7 @@ fn may_stand(context: &Context, name: &NetworkName) -> Result<bool> {
 }
 
 /// Deletes a network and all its leases. Refused while guests are on it, unless `force`. What was done outside, where
-/// it was up.
+/// something of it may have stood.
 pub fn delete(
     context: &Context,
     name: &NetworkName,

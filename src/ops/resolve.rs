@@ -273,6 +273,9 @@ fn names(lease: &Lease) -> impl Iterator<Item = &DnsLabel> {
     lease.hostname.iter().chain(&lease.aliases)
 }
 
+/// Why there is no answer from outside on a network that follows an internal one.
+const INTERNAL: &str = "the network is internal: nobody outside is asked";
+
 /// Who has the name, or why nobody has.
 fn source(context: &Context, network: &Network, target: &Target, leases: &[Lease]) -> (Source, String) {
     let (settled, clashes) = naming::settle(leases.to_vec(), &context.boot);
@@ -293,12 +296,14 @@ fn source(context: &Context, network: &Network, target: &Target, leases: &[Lease
             None if network.families().any(|f| f.subnet.contains(address)) => {
                 (Source::Nobody, "no lease has that address".to_owned())
             }
+            None if network.internal => (Source::Nobody, INTERNAL.to_owned()),
             None => (Source::Upstream, "the host's own resolvers".to_owned()),
         };
     }
     let Some(label) = target.label(network) else {
         return match target {
             Target::InZone(name) => (Source::Nobody, no_name(name, network)),
+            _ if network.internal => (Source::Nobody, INTERNAL.to_owned()),
             _ => (Source::Upstream, "the host's own resolvers".to_owned()),
         };
     };

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::deadline::Deadline;
+use crate::host::bridge::PortKind;
 use crate::host::docker::{Docker, plugin};
 use crate::host::libvirt::Libvirt;
 use crate::host::{Change, bridge, dns, firewall, resolver, sysctl};
@@ -253,13 +254,21 @@ fn own_bridge(network: &Network, extent: Extent, deadline: Deadline) -> Result<C
     }
     let docker = Docker::connect(deadline.at_most(super::ASK))
         .and_then(|docker| docker.read_network(&network.docker_network, deadline));
+    // One with a way to the outside was made by a person.
+    let is_dockers = bridge::read(&network.bridge, deadline).is_ok_and(|state| {
+        state.is_some_and(|b| b.ports.iter().all(|p| matches!(p.kind, PortKind::Tap | PortKind::Veth)))
+    });
     match docker {
         Ok(Some(there))
-            if there.ours.as_ref() == Some(&network.name)
+            if is_dockers
+                && there.ours.as_ref() == Some(&network.name)
                 && there.bridge() == Some(network.bridge.as_str()) =>
         {
-            bridge::take_over(network, deadline)?;
-            bridge::ensure(network, deadline)
+            if bridge::take_over(network, deadline).is_ok() {
+                bridge::ensure(network, deadline)
+            } else {
+                done
+            }
         }
         _ => done,
     }
@@ -425,16 +434,24 @@ fn put_ports_back(
 
 /// The networks that are to be up, and those that can't be read.
 pub(super) fn up_networks(context: &Context) -> Result<(Vec<Network>, Vec<Fault>)> {
-    let (networks, mut faults) = networks::load_all(&context.places)?;
-    let mut up = Vec::new();
-    for network in networks {
-        match status::load(&context.places, &network.name) {
-            Ok(status) if status.up => up.push(network),
-            Ok(_) => {}
+    networks_that(context, |name| Ok(status::load(&context.places, name)?.up))
+}
+
+/// The networks of which something holds, and those of which it can't be told.
+pub(super) fn networks_that(
+    context: &Context,
+    holds: impl Fn(&NetworkName) -> Result<bool>,
+) -> Result<(Vec<Network>, Vec<Fault>)> {
+    let (all, mut faults) = networks::load_all(&context.places)?;
+    let mut found = Vec::new();
+    for network in all {
+        match holds(&network.name) {
+            Ok(true) => found.push(network),
+            Ok(false) => {}
             Err(fault) => faults.push(fault),
         }
     }
-    Ok((up, faults))
+    Ok((found, faults))
 }
 
 #[cfg(test)]

@@ -355,6 +355,10 @@ test_edited_to_a_bridge_of_somebody_else() {
 	in_order
 }
 
+nft_back() {
+	[ ! -e /usr/sbin/nft.away ] || mv /usr/sbin/nft.away /usr/sbin/nft
+}
+
 test_created_again_after_its_file_was_lost() {
 	dirty
 	vm_paused db --meta 'ip="10.0.1.200"'
@@ -365,8 +369,13 @@ test_created_again_after_its_file_was_lost() {
 	container web --network hybrid-net
 	cp "$FILE" "$T/file"
 	rm "$FILE"
+	refused 3 'its MTU is 1500, not 1400' -- hybrid-hook network create hybrid --mtu 1400
 	# It fails after it has begun, and takes nobody's lease along.
-	refused 3 hybrid-net -- hybrid-hook network create hybrid --mtu 1400
+	mv /usr/sbin/nft /usr/sbin/nft.away
+	at_end nft_back
+	exits 4 hybrid-hook network create hybrid >"$T/out" 2>&1
+	holds "$T/out" "nft is not installed"
+	nft_back
 	[ ! -e "$FILE" ]
 	cp "$T/file" "$FILE"
 	hybrid-hook apply

@@ -46,9 +46,15 @@ impl Libvirt {
 
     /// Its one domain, which runs and is not defined.
     fn runs(&self, live: &str) -> Outcome {
+        self.runs_as(live, None)
+    }
+
+    /// Its one domain, which runs, and is defined where `inactive` is given.
+    fn runs_as(&self, live: &str, inactive: Option<&str>) -> Outcome {
         let domain = json!({"uuid": uuid(1), "name": "db", "id": 1, "running": true, "managed_save": false,
-            "persistent": false, "autostart": false, "xml": null});
-        self.says("domain", &json!({"domain": {"domain": domain, "inactive": null, "live": live}}))
+            "persistent": inactive.is_some(), "autostart": false, "xml": null});
+        self.says("define", &json!({"defined": domain}))?;
+        self.says("domain", &json!({"domain": {"domain": domain, "inactive": inactive, "live": live}}))
     }
 
     fn asked(&self) -> String {
@@ -139,7 +145,13 @@ fn another_address_for_a_nic_that_is_in_use_waits_for_the_next_start() -> Outcom
     let _service = up(&host)?;
     let libvirt = Libvirt::new(&host)?;
     libvirt.says("attach", &json!({"changed": {"changed": false}}))?;
-    libvirt.runs(&live("ip='10.0.1.20'", true))?;
+    let text = live("ip='10.0.1.20'", true);
+    // One that is not defined has no next start.
+    libvirt.runs(&text)?;
+    let ran = libvirt.run(&host, &["attach", "db", "--ip", "10.0.1.30"])?;
+    assert_eq!(ran.code, 3, "{}", ran.out);
+    assert!(ran.err.contains("is transient"), "{}", ran.err);
+    libvirt.runs_as(&text, Some(&text))?;
     let ran = libvirt.run(&host, &["attach", "db", "--ip", "10.0.1.30", "--hostname", "pg"])?;
     assert_eq!(
         ran.out, "domain db is on network hybrid with 10.0.1.20, and with 10.0.1.30 from its next start\n",

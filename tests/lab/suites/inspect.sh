@@ -4,13 +4,6 @@
 # shellcheck source=SCRIPTDIR/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-FILE=/etc/hybrid-hook/networks/hybrid.toml
-
-# The service would repair behind our back.
-without_service() {
-	systemctl stop hybrid-hook
-}
-
 # Nothing differs on the network; without the service that is the host's only
 # difference.
 in_order() {

@@ -292,6 +292,29 @@ start_refused() { # NAME TEXT…
 	same "$(lease "$name" .state 2>/dev/null || true)" ""
 }
 
+# --- The network ------------------------------------------------------------
+
+# Its file, as a person edits it.
+# shellcheck disable=SC2034 # the suites use it
+FILE=/etc/hybrid-hook/networks/hybrid.toml
+
+# The service would repair as well, so it is stopped where `apply` is tested.
+without_service() {
+	systemctl stop hybrid-hook
+}
+
+# Nothing is left for `apply` to do.
+settled() {
+	hybrid-hook apply >"$T/apply" 2>&1 || {
+		cat "$T/apply"
+		return 1
+	}
+	grep -q 'everything is as it should be' "$T/apply" || {
+		cat "$T/apply"
+		return 1
+	}
+}
+
 # --- Leases -----------------------------------------------------------------
 
 leases() { # [NETWORK]

@@ -60,7 +60,7 @@ pub fn create(
     }
     let mut taken = ours(context, &wanted)?;
     if !offline {
-        // Its undo would take them away.
+        // Before anything is written, and with the way out for those who have lost the file.
         edited::refuse_misfits(context, &wanted).map_err(|fault| {
             fault.hint(
                 "they are of an earlier network of that name, whose file is gone: create it as it was, or with \

@@ -1,6 +1,6 @@
 //! A network's surroundings: everything outside the registry that is rendered from it, in order.
 
-use std::collections::HashSet;
+mod report;
 
 use crate::deadline::Deadline;
 use crate::host::bridge::PortKind;
@@ -14,39 +14,10 @@ use crate::registry::{Registry, networks, status};
 
 use super::{Context, containers, render};
 
+pub use report::{Outcome, Report, Step};
+
 /// The step that has the host ask our resolver.
 const HOST_NAMES: &str = "host's resolver";
-
-/// One thing that was looked at and, where needed, made.
-#[derive(Debug)]
-pub struct Step {
-    /// What it is, such as `bridge hybr0`.
-    pub what: String,
-    /// What became of it.
-    pub outcome: Outcome,
-}
-
-impl Step {
-    /// Whether something was made.
-    #[must_use]
-    pub fn was_made(&self) -> bool {
-        matches!(self.outcome, Outcome::Made)
-    }
-}
-
-/// What became of a step.
-#[derive(Debug)]
-pub enum Outcome {
-    /// It stood as it should.
-    Unchanged,
-    /// It was made, or made right.
-    Made,
-    /// It is not there to be asked; the next `apply` makes up for it. Where things are taken away nothing does, and
-    /// the hint has the command.
-    Later(Fault),
-    /// It failed.
-    Failed(Fault),
-}
 
 /// How much is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,85 +27,6 @@ pub enum Extent {
     Boot,
     /// Everything.
     Whole,
-}
-
-/// What was done for one network.
-#[derive(Debug)]
-pub struct Report {
-    /// The network.
-    pub network: NetworkName,
-    /// Whether things were taken away, not made.
-    pub lowered: bool,
-    /// The steps, in their order.
-    pub steps: Vec<Step>,
-}
-
-impl Report {
-    fn of(network: &NetworkName) -> Self {
-        Self { network: network.clone(), lowered: false, steps: Vec::new() }
-    }
-
-    fn add(&mut self, what: impl Into<String>, result: Result<Change>) {
-        let outcome = match result {
-            Ok(Change::None) => Outcome::Unchanged,
-            Ok(Change::Made) => Outcome::Made,
-            Err(fault) => Outcome::Failed(fault),
-        };
-        self.steps.push(Step { what: what.into(), outcome });
-    }
-
-    fn later(&mut self, what: impl Into<String>, fault: Fault) {
-        self.steps.push(Step { what: what.into(), outcome: Outcome::Later(fault) });
-    }
-
-    /// Whether anything was made.
-    #[must_use]
-    pub fn changed(&self) -> bool {
-        self.steps.iter().any(Step::was_made)
-    }
-
-    /// The report where nothing failed; else one fault with the others beside it.
-    pub fn into_result(self) -> Result<Self> {
-        if !self.has_failed() {
-            return Ok(self);
-        }
-        let failed = |step: Step| match step.outcome {
-            Outcome::Failed(fault) => Some(fault),
-            _ => None,
-        };
-        let faults = self.steps.into_iter().filter_map(failed).reduce(Fault::and);
-        Err(faults.unwrap_or_else(|| Fault::failed(format!("network {}", self.network))))
-    }
-
-    /// What may be left of what was to be taken away, each with the command that finishes it.
-    #[must_use]
-    pub fn left_behind(&self) -> Vec<String> {
-        self.left_of(|_| true)
-    }
-
-    /// As [`Report::left_behind`], of the things that may be there at all.
-    pub(super) fn left_of(&self, may_be_there: impl Fn(&str) -> bool) -> Vec<String> {
-        let left = |step: &Step| match &step.outcome {
-            Outcome::Later(fault) if self.lowered && may_be_there(&step.what) => {
-                let command = fault.hint_text().unwrap_or("hybrid-hook inspect");
-                Some(format!("{} may be left: {fault}; once it answers: {command}", step.what))
-            }
-            _ => None,
-        };
-        self.steps.iter().filter_map(left).collect()
-    }
-
-    /// The things that were made, or tried, or stood: not those that had to wait.
-    pub(super) fn reached(&self) -> HashSet<String> {
-        let reached = self.steps.iter().filter(|s| !matches!(s.outcome, Outcome::Later(_)));
-        reached.map(|s| s.what.clone()).collect()
-    }
-
-    /// Whether a step failed.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.steps.iter().any(|s| matches!(s.outcome, Outcome::Failed(_)))
-    }
 }
 
 /// Renders all of it. `stop_early` ends at the first failure, for a caller that then undoes; without
@@ -154,18 +46,21 @@ pub(super) fn raise(
         report.later(format!("bridge {}", network.bridge), not_there(network));
         return report;
     }
-    let steps: [(String, &dyn Fn() -> Result<Change>); 4] = [
-        (format!("bridge {}", network.bridge), &|| own_bridge(network, extent, deadline)),
-        ("forwarding".to_owned(), &|| forwarding(context, network, deadline)),
-        ("NAT".to_owned(), &|| nat(context, deadline)),
-        ("DHCP and DNS".to_owned(), &|| names(context, network, deadline)),
+    let bridge = own_bridge(network, extent, deadline);
+    // Of a device that is somebody else's nothing is to be changed.
+    let foreign = is_refused(&bridge);
+    report.add(format!("bridge {}", network.bridge), bridge);
+    if foreign || (stop_early && report.has_failed()) {
+        return report;
+    }
+    let steps: [(&str, &dyn Fn() -> Result<Change>); 3] = [
+        ("forwarding", &|| forwarding(context, network, deadline)),
+        ("NAT", &|| nat(context, deadline)),
+        ("DHCP and DNS", &|| names(context, network, deadline)),
     ];
     for (what, step) in steps {
-        let done = step();
-        // The device is somebody else's: nothing is to be changed on it.
-        let foreign = done.as_ref().is_err_and(|fault| fault.kind() == Kind::Refused);
-        report.add(what, done);
-        if report.has_failed() && (stop_early || (foreign && report.steps.len() == 1)) {
+        report.add(what, step());
+        if stop_early && report.has_failed() {
             return report;
         }
     }
@@ -248,30 +143,32 @@ pub(super) fn lower(context: &Context, network: &Network, deadline: Deadline) ->
 /// the place of ours becomes ours again.
 fn own_bridge(network: &Network, extent: Extent, deadline: Deadline) -> Result<Change> {
     let done = bridge::ensure(network, deadline);
-    let foreign = done.as_ref().is_err_and(|fault| fault.kind() == Kind::Refused);
-    if !foreign || network.adopt || extent == Extent::Boot {
+    let may_be_dockers = !network.adopt && extent == Extent::Whole;
+    if !(is_refused(&done) && may_be_dockers && is_dockers(network, deadline).unwrap_or(false)) {
         return done;
     }
-    let docker = Docker::connect(deadline.at_most(super::ASK))
-        .and_then(|docker| docker.read_network(&network.docker_network, deadline));
-    // One with a way to the outside was made by a person.
-    let is_dockers = bridge::read(&network.bridge, deadline).is_ok_and(|state| {
-        state.is_some_and(|b| b.ports.iter().all(|p| matches!(p.kind, PortKind::Tap | PortKind::Veth)))
-    });
-    match docker {
-        Ok(Some(there))
-            if is_dockers
-                && there.ours.as_ref() == Some(&network.name)
-                && there.bridge() == Some(network.bridge.as_str()) =>
-        {
-            if bridge::take_over(network, deadline).is_ok() {
-                bridge::ensure(network, deadline)
-            } else {
-                done
-            }
-        }
-        _ => done,
+    match bridge::take_over(network, deadline) {
+        Ok(_) => bridge::ensure(network, deadline),
+        Err(_) => done,
     }
+}
+
+fn is_refused<T>(done: &Result<T>) -> bool {
+    done.as_ref().is_err_and(|fault| fault.kind() == Kind::Refused)
+}
+
+/// Whether Docker has our network on that bridge. One with a way to the outside was made by a person all the same.
+fn is_dockers(network: &Network, deadline: Deadline) -> Result<bool> {
+    let Some(state) = bridge::read(&network.bridge, deadline)? else { return Ok(false) };
+    let is_guests = |port: &bridge::Port| matches!(port.kind, PortKind::Tap | PortKind::Veth);
+    if !state.ports.iter().all(is_guests) {
+        return Ok(false);
+    }
+    let docker = Docker::connect(deadline.at_most(super::ASK))?;
+    let there = docker.read_network(&network.docker_network, deadline)?;
+    Ok(there.is_some_and(|there| {
+        there.ours.as_ref() == Some(&network.name) && there.bridge() == Some(network.bridge.as_str())
+    }))
 }
 
 fn not_there(network: &Network) -> Fault {
@@ -452,32 +349,4 @@ pub(super) fn networks_that(
         }
     }
     Ok((found, faults))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn report(lowered: bool) -> Result<Report> {
-        let mut report = Report { lowered, ..Report::of(&"hybrid".parse()?) };
-        let silent = || Fault::missing("Docker does not answer").hint("docker network rm hybrid-net");
-        report.later("Docker network hybrid-net", silent());
-        report.add("bridge hybr0", Ok(Change::Made));
-        Ok(report)
-    }
-
-    #[test]
-    fn what_could_not_be_taken_away_is_told_with_its_command() -> Result<()> {
-        let left = "Docker network hybrid-net may be left: Docker does not answer; once it answers: docker network rm \
-                    hybrid-net";
-        assert_eq!(report(true)?.left_behind(), [left]);
-        // What had to wait while it was made is made up for by the next apply, and its undo has nothing to name.
-        let made = report(false)?;
-        assert_eq!(made.left_behind(), Vec::<String>::new());
-        let reached = made.reached();
-        assert_eq!(report(true)?.left_of(|what| reached.contains(what)), Vec::<String>::new());
-        let tried = HashSet::from(["Docker network hybrid-net".to_owned()]);
-        assert_eq!(report(true)?.left_of(|what| tried.contains(what)), [left]);
-        Ok(())
-    }
 }

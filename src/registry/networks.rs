@@ -26,15 +26,14 @@ pub struct Written {
 /// since. Without such a copy, as for a network that is down, the file itself counts. Kind::Missing when there is none
 /// of that name.
 pub fn load(places: &Places, name: &NetworkName) -> Result<Network> {
-    let written = as_written(places, name);
-    if written.as_ref().is_err_and(|fault| fault.kind() == Kind::Missing) {
-        return written.map(|w| w.network);
-    }
-    match (applied_text(places, name)?, written) {
-        (Some(text), written) if written.as_ref().map_or(true, |w| w.text != text) => {
-            parse_applied(places, name, &text)
-        }
-        (_, written) => written.map(|w| w.network),
+    let written = match as_written(places, name) {
+        Err(fault) if fault.kind() == Kind::Missing => return Err(fault),
+        written => written,
+    };
+    let Some(text) = applied_text(places, name)? else { return written.map(|w| w.network) };
+    match written {
+        Ok(written) if written.text == text => Ok(written.network),
+        _ => parse_applied(places, name, &text),
     }
 }
 

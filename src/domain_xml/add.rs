@@ -5,8 +5,9 @@ use super::domain::{Domain, Teaming, cut, interfaces};
 use super::metadata::{BEFORE, Entry, MADE, MADE_NIC, NETWORK, NETWORKS, Notes, entries, networks};
 use super::parse::{bom_length, parse};
 use super::plan::match_nics;
+use super::remove::remove;
 use super::splice::{Edits, Layout, Was, escape, set_attribute};
-use crate::model::{DnsLabel, Fault, MacAddress, Network, NicRequest, Result};
+use crate::model::{DnsLabel, Fault, Invalid, MacAddress, Network, NicRequest, Result};
 
 /// The prefix of our namespace where we choose it.
 const PREFIX: &str = "hybrid:";
@@ -18,8 +19,9 @@ const PREFIX: &str = "hybrid:";
 /// `wish` leaves out stays as earlier metadata has it. Doing it twice is doing it once.
 ///
 /// # Errors
-/// XML that can't be read; metadata that is wrong already; a `wish.mac` whose NIC is elsewhere; no
-/// `wish.mac` where the domain has several entries for the network.
+/// XML that can't be read; metadata that is wrong already, or has notes with which [`remove`] would
+/// not give these bytes back; a `wish.mac` whose NIC is elsewhere; no `wish.mac` where the domain has
+/// several entries for the network.
 pub fn add(xml: &[u8], network: &Network, wish: &NicRequest) -> Result<Vec<u8>> {
     let docker = network.follows.as_ref().map(|_| network.docker_network.clone());
     let wish = &NicRequest { docker, ..wish.clone() };
@@ -39,6 +41,15 @@ pub fn add(xml: &[u8], network: &Network, wish: &NicRequest) -> Result<Vec<u8>> 
     let mut result = xml.get(..bom).unwrap_or_default().to_vec();
     result.extend_from_slice(edits.apply(document.text)?.as_bytes());
     check(&result, network, choice.mac())?;
+    // Our own notes always lead back. One that was edited, or cut, may not, and is not built upon.
+    if let Some(note) = networks(&document).and_then(|top| document.value(top, BEFORE))
+        && choice.entry.is_none()
+        && remove(&result, &network.name, choice.mac())? != xml
+    {
+        let note = Invalid::new("note \"before\" on <networks>", &note, "is not as hybrid-hook wrote it");
+        return Err(Fault::refused(format!("its metadata is wrong already: {note}"))
+            .hint("take that attribute out of the metadata with virsh edit"));
+    }
     Ok(result)
 }
 
@@ -175,7 +186,7 @@ fn edits_for(
     }
     match choice.entry {
         Some(entry) => {
-            edit_entry(document, &mut edits, entry, choice, wish);
+            edit_entry(document, &mut edits, entry, choice, wish, &mut notes);
             if let Some(top) = networks(document) {
                 set_attribute(&mut edits, document, top, BEFORE, notes.text().as_deref());
             }
@@ -287,6 +298,7 @@ fn edit_entry(
     entry: &Entry<'_>,
     choice: &Choice<'_, '_>,
     wish: &NicRequest,
+    notes: &mut Notes,
 ) {
     let Ok(old) = &entry.request else { return };
     let keep = |new: &[DnsLabel], old: &[DnsLabel]| if new.is_empty() { old.to_vec() } else { new.to_vec() };
@@ -317,6 +329,9 @@ fn edit_entry(
     } else if stale {
         // It names another NIC now, which nobody knows to be of our making.
         set_attribute(edits, document, entry.element, MADE, None);
+        if !entries(document).iter().any(|other| other.made && other.element.start != entry.element.start) {
+            notes.devices = None;
+        }
     }
 }
 

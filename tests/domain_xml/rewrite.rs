@@ -4,7 +4,7 @@ use hybrid_hook::domain_xml::{Domain, add, match_nics, plan, remove};
 use hybrid_hook::model::network_file::NetworkFile;
 use hybrid_hook::model::{Fault, Network, NicRequest};
 
-use crate::{Outcome, corpus, file, hybrid, networks};
+use crate::{Outcome, corpus, file, hybrid, network, networks};
 
 fn plain(network: &Network) -> NicRequest {
     NicRequest::on(network.name.clone())
@@ -199,6 +199,42 @@ fn wrong_metadata_can_be_removed_but_not_built_upon() -> Outcome {
     assert!(add(xml.as_bytes(), &network, &plain(&network)).is_err_and(|e| e.to_string().contains("colour")));
     let back = remove(xml.as_bytes(), &network.name, None)?;
     assert_eq!(String::from_utf8_lossy(&back), "<domain><name>x</name><metadata></metadata></domain>");
+    Ok(())
+}
+
+#[test]
+fn a_note_that_is_not_ours_is_not_built_upon() -> Outcome {
+    let network = hybrid()?;
+    let domain = |note: &str| {
+        format!(
+            "<domain><name>x</name><metadata><n:networks xmlns:n='urn:hybrid-hook:domain:1' {note}>\
+             <n:network name='other'/></n:networks></metadata><devices><emulator>q</emulator></devices></domain>"
+        )
+    };
+    let notes = ["before='>metadata=none'", "before=''", "before='devices=empty'", "before='metadata= none'"];
+    for xml in notes.map(domain) {
+        let fault = add(xml.as_bytes(), &network, &plain(&network)).err().ok_or("was taken")?;
+        assert!(fault.to_string().contains("before"), "{fault}");
+        assert_eq!(remove(xml.as_bytes(), &network.name, None)?, xml.as_bytes());
+    }
+    let ours = domain("before='metadata=none'");
+    let with = add(ours.as_bytes(), &network, &plain(&network))?;
+    assert_eq!(String::from_utf8(remove(&with, &network.name, None)?)?, ours);
+    Ok(())
+}
+
+#[test]
+fn a_clone_takes_a_second_network_and_gives_it_back() -> Outcome {
+    let (network, lab) = (hybrid()?, network("lab", "10.0.2.0/24")?);
+    let bare = b"<domain><name>x</name><devices/></domain>";
+    let made = String::from_utf8(add(bare, &network, &plain(&network))?)?;
+    assert!(made.contains("devices=closed"), "{made}");
+    // As virt-clone writes it: the NIC has another MAC than the entry.
+    let clone = made.replace("<mac address='52:54:00", "<mac address='52:54:01");
+    assert_ne!(clone, made);
+    let first = add(clone.as_bytes(), &network, &plain(&network))?;
+    let both = add(&first, &lab, &plain(&lab))?;
+    assert_eq!(String::from_utf8(remove(&both, &lab.name, None)?)?, String::from_utf8(first)?);
     Ok(())
 }
 

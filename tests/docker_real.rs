@@ -554,11 +554,26 @@ fn events_arrive_and_a_restart_of_dockerd_is_a_gap() {
     assert!(start.elapsed() < Duration::from_secs(2));
 }
 
+/// Whether each thread of a process is stopped by a signal (proc_pid_status(5), `State`).
+fn all_stopped(pid: &str) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.flatten().all(|task| {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        status.contains("State:\tT ") || status.is_empty()
+    })
+}
+
 #[test]
 fn a_hung_dockerd_fails_at_the_deadline() {
     let Some(host) = Host::new() else { return };
     let pid = sh("systemctl show -p MainPID --value docker");
     sh(&format!("kill -STOP {pid}"));
+    // A thread on another CPU goes on for a moment, and could still answer.
+    let until = Instant::now() + Duration::from_secs(5);
+    while !all_stopped(&pid) {
+        assert!(Instant::now() < until, "dockerd is not stopped");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let start = Instant::now();
     let short = || Deadline::after(Duration::from_millis(300));
     let got = kind(host.docker.containers(short()));

@@ -17,8 +17,13 @@ demo: ## a VM and a container on one network, in a lab that leaves nothing behin
 	@tests/demo
 
 .PHONY: test
-test: ## every test, in labs of three Debian releases
+test: ## every test, in labs of three Debian releases: some 40 minutes
 	@tests/all
+
+.PHONY: test-everywhere
+test-everywhere: build ## every lab suite in each of the three releases: some 40 minutes
+	@tests/setup lab
+	@tests/as-root tests/lab/run
 
 .PHONY: vagrant-check
 vagrant-check: build ## Vagrant for real, in labs of bookworm and trixie: half an hour each

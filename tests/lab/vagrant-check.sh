@@ -287,6 +287,8 @@ templates() {
 	ok "and back" inside a "sudo docker exec inner ping -c 1 -W 5 $container"
 	ok "also by HTTP" inside a "sudo docker exec inner wget -qO- http://$container/"
 	ok "make halt" make_in halt NAME=a
+	# vagrant-libvirt 0.11 defines a domain that is still on its way down by what it runs with, and libvirt refuses that.
+	ok "is off" off hybrid-a
 	ok "make up" make_in up NAME=a
 	ok "the same block" inside a "grep -q ' .*/2[0-9]$' /etc/hybrid-block && sudo docker start inner && sudo docker exec inner ping -c 1 -W 5 $container"
 	ok "at the same address" pings "$address"
@@ -300,6 +302,14 @@ templates() {
 		ok "make destroy NAME=$machine" make_in destroy "NAME=$machine"
 	done
 	ok "no lease of theirs" bash -c "'$here/lab' --name '$name' run hybrid-hook leases --network hybrid --json | jq -e 'all(.[]; (.owner_name // \"\") | startswith(\"hybrid-\") | not)'"
+}
+
+off() { # DOMAIN
+	for _ in {1..60}; do
+		[ "$(lab run virsh domstate "$1" | head -n 1)" != "shut off" ] || return 0
+		sleep 1
+	done
+	return 1
 }
 
 # A container pings the machine; the observer hears it only while the mirror is on.
@@ -329,28 +339,62 @@ gem() {
 	ok "RuboCop and RSpec, with this release's Vagrant" user sh -c 'cp -r /opt/hybrid-hook/vagrant-plugin ~/plugin && cd ~/plugin && rspec 2>&1; code=$?; rm -rf ~/plugin; exit $code'
 }
 
-# `up` of one machine with our line, and of the same with its NIC written out by hand, in turns.
+# `up` of one machine with our line, and of the same with its NIC written out by hand, in turns; and, as a guest's boot
+# is never twice the same, how long the plugin's own actions take in an `up`.
 time_it() {
 	local -A dirs
-	local round way began rounds=${ROUNDS:-5}
+	local round way began took own rounds=${ROUNDS:-5}
+	[ "$release" != trixie ] || {
+		echo "skipped: vagrant-libvirt 0.12 makes no such NIC by hand where libvirt lists no interfaces of the host"
+		return
+	}
 	dirs[hand]=$(checkout "  config.vm.network :public_network, dev: 'hybr0', type: 'bridge', mode: 'bridge'")
 	dirs[plugin]=$(checkout "  config.hybrid.network 'hybrid'")
 	: >"$work/times"
 	for ((round = 1; round <= rounds; round++)); do
 		for way in hand plugin; do
-			began=$(date +%s.%N)
-			vagrant "${dirs[$way]}" up || failed=1
-			echo "$round $way $(echo "$(date +%s.%N) $began" | awk '{ printf "%.2f", $1 - $2 }')" | tee -a "$work/times"
+			began=$EPOCHREALTIME
+			VAGRANT_LOG=info lab vagrant "${dirs[$way]}" up </dev/null 2> >(stamped >"$work/actions") >"$work/log" || failed=1
+			took=$(since "$began")
+			wait $! || :
+			own=$(own_time "$work/actions")
+			echo "$round $way $took s, actions of the plugin $own s" | tee -a "$work/times"
 			vagrant "${dirs[$way]}" destroy -f || failed=1
 		done
 	done
-	sort -k2,2 -k3,3n "$work/times" | awk '{ n[$2]++; v[$2, n[$2]] = $3 } END {
-		middle = int((n["hand"] + 1) / 2)
-		h = v["hand", middle]; p = v["plugin", middle]
-		printf "median by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100
-		# The round that other work on the machine disturbed least.
-		h = v["hand", 1]; p = v["plugin", 1]
-		printf "lowest by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100 }'
+	sort -k2,2 -k3,3n "$work/times" | awk '
+		{ n[$2]++; v[$2, n[$2]] = $3; own[$2] += $9; all[$2] += $3 }
+		END {
+			middle = int((n["hand"] + 1) / 2)
+			h = v["hand", middle]; p = v["plugin", middle]
+			printf "median by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100
+			# The round that other work on the machine disturbed least.
+			h = v["hand", 1]; p = v["plugin", 1]
+			printf "lowest by hand %.2f s, with the plugin %.2f s: %+.1f %%\n", h, p, (p / h - 1) * 100
+			printf "the plugin\x27s own actions: %.2f s of %.2f s an up: %.2f %% (by hand %.2f s)\n",
+				own["plugin"] / n["plugin"], all["plugin"] / n["plugin"], own["plugin"] / all["plugin"] * 100, own["hand"]
+		}'
+}
+
+since() { # BEGAN
+	echo "$EPOCHREALTIME $1" | awk '{ printf "%.2f", $1 - $2 }'
+}
+
+# Vagrant's log, of it what tells when an action begins or ends, each line with its time before it.
+stamped() {
+	local line
+	while IFS= read -r line; do
+		case $line in *"warden: Calling "*) echo "$EPOCHREALTIME $line" ;; esac
+	done
+}
+
+# How long the plugin's actions took themselves, without those that they call in turn.
+own_time() { # FILE
+	awk '
+		{ if (depth && open[depth]) own += $1 - last; last = $1 }
+		/Calling IN action:/ { open[++depth] = /VagrantPlugins::Hybrid::/ }
+		/Calling OUT action:/ { depth-- }
+		END { printf "%.2f", own }' "$1"
 }
 
 finish() {

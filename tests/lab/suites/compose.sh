@@ -298,7 +298,7 @@ test_compose_up_and_down_with_a_vm_there() {
 	eventually 5 unfollowed shop-default
 	running db
 	compose up -d
-	eventually 10 followed shop-default
+	eventually 30 followed shop-default
 	virsh -q destroy db
 	virsh -q start db
 	booted db shop-default

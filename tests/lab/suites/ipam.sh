@@ -1,51 +1,9 @@
 #!/bin/bash
 # Docker asks the registry for the addresses of containers: ipam = "hybrid".
-# shellcheck source=SCRIPTDIR/lib.sh
-. "$(dirname "$0")/lib.sh"
+# shellcheck source=SCRIPTDIR/lib_ipam.sh
+. "$(dirname "$0")/lib_ipam.sh"
 
-# 200 containers take minutes on two cores.
-LIMIT=900
 SOCKET=/run/docker/plugins/hybrid.sock
-
-# A network whose containers Docker asks us for.
-asked() {
-	hybrid-hook network create asked --ipam hybrid --subnet 10.67.0.0/24
-}
-
-box() { # NAME [options of docker run]
-	local name=$1
-	shift
-	docker run -d --name "$name" --network asked-net "$@" hybrid-lab:latest >/dev/null
-}
-
-# A domain with metadata of that network, defined.
-domain() { # NAME [META]
-	define "$1" --bridge hyb-asked --meta-network asked --meta "${2:-}"
-}
-
-ip_of() { # CONTAINER
-	container_address "$1" asked-net
-}
-
-# Every running container's address is its own in the registry, and nobody has one twice.
-agrees() {
-	local id address
-	no_address_twice asked
-	while read -r id; do
-		address=$(docker inspect -f '{{with index .NetworkSettings.Networks "asked-net"}}{{.IPAddress}}{{end}}' "$id")
-		[ -n "$address" ] || continue
-		same "$(leases asked | jq -r --arg a "$address" '.[] | select(.address == $a) | "\(.owner) \(.state)"')" \
-			"$id active" "$address"
-	done < <(docker ps -q --no-trunc)
-	docker ps -q | xargs -r docker inspect \
-		-f '{{with index .NetworkSettings.Networks "asked-net"}}{{.IPAddress}}{{end}}' | sed '/^$/d' | sort | uniq -d |
-		not grep .
-}
-
-# Nobody but these is active.
-active() { # NAME…
-	same "$(leases asked | jq -r '[.[] | select(.state == "active") | .owner_name // .owner] | sort | join(" ")')" "$*" active
-}
 
 plugin() { # QUESTION BODY
 	curl -s -m 10 --unix-socket "$SOCKET" -X POST -d "$2" "http://x/$1"
@@ -364,33 +322,6 @@ test_a_label_that_asks_for_a_stopped_vms_address_is_not_followed() {
 	at=$(lease db .address asked)
 	same "$at" 10.67.0.200
 	docker restart -t 0 web >/dev/null
-}
-
-so_many_active() { # COUNT
-	same "$(leases asked | jq '[.[] | select(.state == "active")] | length')" "$1" leases
-}
-
-test_200_containers_and_20_vms_at_once() {
-	local n
-	hybrid-hook network create asked --ipam hybrid --subnet 10.67.0.0/22
-	for n in 1 2 3; do domain "vm$n"; done
-	for n in {1..200}; do
-		{ box "c$n" 2>&1 || echo "c$n failed"; } >"$T/c$n" &
-	done
-	for n in 1 2 3; do virsh -q start --paused "vm$n" & done
-	for n in {1..17}; do
-		hybrid-hook claim --network asked --owner "$(printf '%032x' "$n")" --mac "$(printf '52:54:00:00:07:%02x' "$n")" \
-			--json >"$T/v$n" &
-	done
-	wait
-	cat "$T"/c*
-	same "$(docker ps -q | wc -l)" 200 containers
-	for n in {1..17}; do jq -e .address "$T/v$n" >/dev/null; done
-	for n in 1 2 3; do address "vm$n" asked; done
-	eventually 60 agrees
-	so_many_active 220
-	docker ps -q | xargs docker rm -f >/dev/null
-	eventually 60 so_many_active 20
 }
 
 suite "$@"

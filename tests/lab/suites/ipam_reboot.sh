@@ -1,7 +1,7 @@
 #!/bin/bash
 # ipam = "hybrid" across a clean reboot and a power cut. The runner reboots the lab between the phases.
-# shellcheck source=SCRIPTDIR/lib.sh
-. "$(dirname "$0")/lib.sh"
+# shellcheck source=SCRIPTDIR/lib_ipam.sh
+. "$(dirname "$0")/lib_ipam.sh"
 
 phases() {
 	# The first one: Docker 20.10 does not always forget endpoints of the suites before.
@@ -19,17 +19,9 @@ running_is() { # CONTAINER true|false
 	same "$(docker inspect -f '{{.State.Running}}' "$1")" "$2" "$1 runs"
 }
 
-ip_of() { # CONTAINER
-	container_address "$1" asked-net
-}
-
-active() { # NAME…
-	same "$(leases asked | jq -r '[.[] | select(.state == "active") | .owner_name // .owner] | sort | join(" ")')" "$*" active
-}
-
 before_all_is_set_up() {
 	clean
-	hybrid-hook network create asked --ipam hybrid --subnet 10.67.0.0/24
+	asked
 	docker run -d --name fixed --network asked-net --ip 10.67.0.40 --restart=always hybrid-lab:latest
 	docker run -d --name pool --network asked-net --restart=always hybrid-lab:latest
 	docker run -d --name once --network asked-net --ip 10.67.0.41 hybrid-lab:latest
